@@ -1,0 +1,162 @@
+"""Pictures of a training run: its curves and its confusion matrix.
+
+Figures are drawn with Matplotlib's Agg canvas directly: no window system, no pyplot state.
+"""
+
+import csv
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from mvit_tf.errors import UserError
+
+_INK = "#1f2933"
+_FAINT = "#d9dee4"
+_TRAINING = "#2a6fbb"
+_VALIDATION = "#e07b39"
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc4ea", "#14508c"])
+_DOTS_PER_INCH = 150
+_PANELS = {"Loss": "loss", "Accuracy": "accuracy", "Learning rate": "learning_rate"}
+# Above this many classes the numbers in the cells of a confusion matrix cannot be read.
+_MAX_CLASSES_WITH_NUMBERS = 25
+# Above this many, the names along its axes cannot either.
+_MAX_CLASSES_WITH_NAMES = 100
+
+
+def plot_training_curves(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None:
+    """Draws loss, accuracy and learning rate over the epochs of a training log.
+
+    Args:
+        csv_path: a log of Keras' `CSVLogger`: the column `epoch`, counted from 0, and any of
+            `loss`, `accuracy`, `learning_rate` and, with the prefix `val_`, those of validation.
+            Cells without a number are left out. An epoch logged twice counts with its last row.
+        png_path: the picture to write.
+
+    Raises:
+        UserError: the log is missing or holds no epoch.
+    """
+    columns = _read_log(csv_path)
+    panels = {
+        title: names
+        for title, metric in _PANELS.items()
+        if (names := _logged((metric, f"val_{metric}"), columns))
+    }
+    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, names) in zip(row, panels.items(), strict=True):
+        for name in names:
+            _draw_curve(axes, name, columns["epoch"] + 1, columns[name])
+        axes.set_title(title, color=_INK, fontsize=12, fontweight="bold", loc="left")
+        axes.set_xlabel("epoch", color=_INK)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if title == "Accuracy":
+            axes.set_ylim(0.0, 1.03)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        else:
+            axes.set_ylim(bottom=0.0)
+        axes.grid(color=_FAINT, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_FAINT)
+        axes.tick_params(colors=_INK, length=0)
+        if len(names) > 1:
+            axes.legend(frameon=False, labelcolor=_INK)
+    _write(figure, png_path)
+
+
+def plot_confusion_matrix(
+    matrix: np.ndarray, class_names: Sequence[str], png_path: str | os.PathLike
+) -> None:
+    """Draws a confusion matrix, shaded by the share of each true class.
+
+    Args:
+        matrix: counts (K, K), rows the true classes, columns the predicted ones.
+        class_names: the K names.
+        png_path: the picture to write.
+
+    Raises:
+        ValueError: the matrix is not square, or has another size than the names.
+    """
+    matrix = np.asarray(matrix)
+    size = len(class_names)
+    if matrix.shape != (size, size):
+        raise ValueError(f"a matrix of shape {matrix.shape} does not fit {size} class names")
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(totals, 1)
+    accuracy = np.trace(matrix) / max(matrix.sum(), 1)
+
+    side = np.clip(1.8 + 0.55 * size, 4.5, 16.0)
+    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap=_SHADES, vmin=0.0, vmax=1.0)
+    axes.set_title(
+        f"{accuracy:.1%} of {int(matrix.sum()):,} videos right",
+        color=_INK, fontsize=12, fontweight="bold", loc="left",
+    )  # fmt: skip
+    axes.set_xlabel("predicted class", color=_INK)
+    axes.set_ylabel("true class", color=_INK)
+    axes.tick_params(colors=_INK, length=0)
+    axes.spines[:].set_color(_FAINT)
+    if size <= _MAX_CLASSES_WITH_NAMES:
+        font_size = np.clip(260 / size, 4, 10)
+        axes.set_xticks(range(size), class_names, rotation=45, ha="right", rotation_mode="anchor",
+                        fontsize=font_size)  # fmt: skip
+        axes.set_yticks(range(size), class_names, fontsize=font_size)
+    if size <= _MAX_CLASSES_WITH_NUMBERS:
+        for (row, column), count in np.ndenumerate(matrix):
+            if count:
+                ink = "white" if shares[row, column] > 0.6 else _INK
+                axes.text(column, row, str(count), ha="center", va="center", color=ink)
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, format=PercentFormatter(1.0, decimals=0))
+    bar.set_label("share of the true class", color=_INK)
+    bar.ax.tick_params(colors=_INK, length=0)
+    bar.outline.set_visible(False)
+    _write(figure, png_path)
+
+
+def _read_log(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    if not os.path.isfile(path):
+        raise UserError(f"no training log at {path}")
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = {row["epoch"]: row for row in csv.DictReader(file)}
+    if not rows:
+        raise UserError(f"the training log {path} holds no epoch yet")
+    names = next(iter(rows.values()))
+    return {name: np.array([_number(row[name]) for row in rows.values()]) for name in names}
+
+
+def _number(text: str | None) -> float:
+    # CSVLogger writes NA for a metric that an epoch lacked.
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _logged(names: Sequence[str], columns: dict[str, np.ndarray]) -> list[str]:
+    """Those of the names that the log has a number for."""
+    return [name for name in names if name in columns and np.isfinite(columns[name]).any()]
+
+
+def _draw_curve(axes: Axes, name: str, epochs: np.ndarray, values: np.ndarray) -> None:
+    seen = np.isfinite(values)
+    validation = name.startswith("val_")
+    axes.plot(
+        epochs[seen],
+        values[seen],
+        label="validation" if validation else "training",
+        color=_VALIDATION if validation else _TRAINING,
+        linewidth=2,
+        marker="o" if seen.sum() == 1 or validation else None,
+        markersize=4,
+    )
+
+
+def _write(figure: Figure, path: str | os.PathLike) -> None:
+    FigureCanvasAgg(figure)
+    figure.savefig(path, format="png", dpi=_DOTS_PER_INCH, facecolor="white")

@@ -1,0 +1,40 @@
+"""The console command `mvit`: a parser over one file per subcommand.
+
+The files of the subcommands import TensorFlow only when they run, so that help and mistakes in
+the arguments are answered at once.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from mvit_tf.cli import check_data, convert, demo, describe, predict, weights
+from mvit_tf.cli.startup import quiet_tensorflow, run_cli
+
+_COMMANDS = (demo, predict, check_data, describe, convert, weights)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mvit",
+        description="Multiscale Vision Transformers for video and image classification.",
+        epilog="Training: python train.py --help. "
+        "`mvit COMMAND --help` tells what a command takes.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in _COMMANDS:
+        command = commands.add_parser(
+            module.NAME,
+            help=module.SUMMARY,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `mvit` with the given arguments (`sys.argv` when `None`); returns the exit status."""
+    quiet_tensorflow()
+    arguments = build_parser().parse_args(argv)
+    return run_cli(lambda: arguments.run(arguments))

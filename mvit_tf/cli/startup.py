@@ -1,0 +1,43 @@
+"""How every command line of the project starts and ends.
+
+Imports nothing heavy: `quiet_tensorflow` has to run before TensorFlow is imported.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+from mvit_tf.errors import UserError
+
+USER_ERROR_STATUS = 2
+INTERRUPTED_STATUS = 130
+
+
+def quiet_tensorflow():
+    """Keeps TensorFlow's start-up messages off the console.
+
+    Must be called before TensorFlow is imported. 3 lets only fatal messages of the C++ side
+    through; its other errors also arrive as Python exceptions. A level that the caller's
+    environment already sets is left alone: `TF_CPP_MIN_LOG_LEVEL=0 mvit ...` shows everything.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def run_cli(main: Callable[[], int | None]) -> int:
+    """Runs a command's main function and turns its end into an exit status.
+
+    Args:
+        main: called without arguments; returns an exit status, or `None` for success.
+
+    Returns:
+        `main`'s status (0 for `None`); 2 after a `UserError`, whose message is printed on
+        stderr as one line; 130 after Ctrl-C. Any other exception passes through.
+    """
+    try:
+        return main() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR_STATUS
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED_STATUS

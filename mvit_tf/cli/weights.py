@@ -1,0 +1,52 @@
+"""Lists the published weights that create_model(NAME, weights=SET) downloads.
+
+Scores are those their publishers report, in per cent, over views as clips x crops.
+"""
+
+import argparse
+
+NAME = "weights"
+SUMMARY = "the published weights: model, set, score, licence, address"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="name of a model; without it all are listed"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from mvit_tf.conversion.published import published_weights
+    from mvit_tf.errors import UserError
+    from mvit_tf.models import get_config
+
+    entries = published_weights()
+    if arguments.model is not None:
+        get_config(arguments.model)
+        entries = [entry for entry in entries if entry.model == arguments.model]
+        if not entries:
+            raise UserError(
+                f"nobody has published weights for {arguments.model}; "
+                "`mvit weights` lists the models that have some"
+            )
+    print(format_table(entries))
+
+
+def format_table(entries) -> str:
+    """Two lines an entry (PublishedWeights): its facts, and below them address and note."""
+    rows = [("model", "set", "top-1", "top-5", "views", "licence")]
+    for entry in entries:
+        views = f"{entry.views['temporal']}x{entry.views['spatial']}"
+        scores = ["-" if score is None else f"{score:.1f}" for score in (entry.top1, entry.top5)]
+        rows.append((entry.model, entry.set, *scores, views, entry.licence))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    table = lines[:1]
+    for entry, line in zip(entries, lines[1:], strict=True):
+        table += [line, f"    {entry.address}"]
+        if entry.note:
+            table.append(f"    {entry.note}")
+    return "\n".join(table)

@@ -1,0 +1,70 @@
+"""From a PyTorch file to a Keras weights file."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from mvit_tf.conversion.loading import load_pytorch_weights, read_weights
+from mvit_tf.conversion.variant import config_of_weights, variant_of_shapes
+from mvit_tf.errors import UserError
+from mvit_tf.models import build_mvit, get_config
+
+
+def convert_file(source, destination, *, model=None, num_classes=None):
+    """Writes the weights of a PyTorch file as a Keras weights file.
+
+    The model has the input size that the file's position tables are for, so that nothing is
+    interpolated.
+
+    Args:
+        source: path, see `load_pytorch_weights`.
+        destination: path of the file to write, ending in `.weights.h5`; whole or not there.
+        model: name of the model, or None to tell it from the weights.
+        num_classes: None for the file's; another number leaves the head fresh.
+
+    Returns:
+        (ConversionReport, the `create_model` call, as text, that builds the model and loads it).
+
+    Raises:
+        UserError: the file cannot be read, is of no named model, or does not fit `model`.
+    """
+    _, _, layout, tensors = read_weights(source)
+    variant = variant_of_shapes({path: tensor.shape for path, tensor in tensors.items()})
+    try:
+        name, config = config_of_weights(model, variant)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    if config.class_token and config.residual_pooling not in layout.RESIDUAL_POOLING:
+        residual_pooling = next(mode for mode in layout.RESIDUAL_POOLING if mode != "none")
+        config = config.replace(residual_pooling=residual_pooling)
+    if num_classes is not None:
+        config = config.replace(num_classes=num_classes)
+    keras_model = build_mvit(config, name=name)
+    report = load_pytorch_weights(keras_model, source)
+    _save_weights(keras_model, Path(destination))
+    return report, _call(name, config, destination)
+
+
+def _save_weights(model, destination):
+    temporary = destination.with_name(f".writing-{os.getpid()}.{destination.name}")
+    try:
+        model.save_weights(temporary)
+        os.replace(temporary, destination)
+    except OSError as error:
+        raise UserError(f"{destination} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _call(name, config, destination):
+    named = get_config(name)
+    changed = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != getattr(named, field.name)
+    }
+    size = changed.pop("input_size", None)
+    if size is not None:
+        changed["input_shape"] = (*(size[1:] if config.image else size), 3)
+    fields = "".join(f"{field}={value!r}, " for field, value in changed.items())
+    return f'create_model("{name}", {fields}weights="{destination}")'

@@ -1,0 +1,92 @@
+"""timm's names (`timm/models/mvitv2.py`): blocks counted by stage, images only.
+
+The channel projection is named after its place, and all kernels are two-dimensional.
+"""
+
+import re
+
+from mvit_tf.conversion import slowfast
+from mvit_tf.conversion.names import NameTable, split_block
+from mvit_tf.conversion.tensors import to_keras_axes, to_pytorch_axes, without_time
+
+NAME = "timm"
+# Its residual pooling takes in the class token.
+RESIDUAL_POOLING = ("none", "all")
+
+_BLOCK = re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.(.+)")
+_NAMES = NameTable(
+    modules={**slowfast.NAMES.modules, "head": "head.fc"},
+    parameters={"class_token/token": "cls_token", "positions/joint": "pos_embed"},
+    block_modules={
+        **slowfast.NAMES.block_modules,
+        "proj_attention": "shortcut_proj_attn",
+        "proj_mlp": "shortcut_proj_mlp",
+    },
+    block_parameters={
+        "attn/relative_positions/height": "attn.rel_pos_h",
+        "attn/relative_positions/width": "attn.rel_pos_w",
+    },
+)
+
+
+def recognises(shapes):
+    """Whether the names (-> shapes) are of this layout."""
+    return any(_BLOCK.fullmatch(name) for name in shapes)
+
+
+def to_keras(state_dict):
+    """From names -> Tensor to variable paths -> Tensor; unknown names are left out."""
+    matches = {name: _BLOCK.fullmatch(name) for name in state_dict}
+    places = sorted({(int(match[1]), int(match[2])) for match in matches.values() if match})
+    tensors = {}
+    for name, tensor in state_dict.items():
+        match = matches[name]
+        if match:
+            index = places.index((int(match[1]), int(match[2])))
+            name = f"blocks.{index}.{match[3]}"
+        path = _NAMES.to_path(name)
+        if path is not None:
+            tensors[path] = to_keras_axes(path, tensor)
+    return tensors
+
+
+def to_pytorch(variables, *, image):
+    """From variable paths -> numpy arrays to names -> numpy arrays."""
+    places = _places(variables)
+    state_dict = {}
+    for path, values in variables.items():
+        values = to_pytorch_axes(path, values)
+        if values.ndim == 5:
+            values = without_time(path, values)
+        name = _NAMES.to_name(path)
+        index, _ = split_block(path)
+        if index is not None:
+            stage, number = places[index]
+            name = f"stages.{stage}.blocks.{number}." + name.split(".", 2)[2]
+        state_dict[name] = values
+    return state_dict
+
+
+def _places(variables):
+    """(stage, number in the stage) of every block: a stage begins where attention gets wider."""
+    places, width = [], None
+    while (kernel := variables.get(f"block_{len(places):02d}/attn/proj/kernel")) is not None:
+        if kernel.shape[0] == width:
+            places.append((places[-1][0], places[-1][1] + 1))
+        else:
+            places.append((places[-1][0] + 1 if places else 0, 0))
+        width = kernel.shape[0]
+    return places
+
+
+def unsupported(facts):
+    """What this layout cannot express of a model (ModelFacts): a list of reasons."""
+    sides = facts.grid[1:]
+    relative = any("/relative_positions/" in path for path in facts.shapes)
+    checks = {
+        "video models": not facts.image,
+        f"readout={facts.readout!r}": facts.readout == "mean_before_norm",
+        "positions of space and time apart": "positions/spatial" in facts.shapes,
+        "relative positions of images that are not square": relative and sides[0] != sides[1],
+    }
+    return [reason for reason, applies in checks.items() if applies]

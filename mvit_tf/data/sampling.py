@@ -1,0 +1,126 @@
+"""Which frames of a video make a clip: pure arithmetic on frame indices.
+
+Frame index ``i`` stands for the moment ``i / fps`` after the video's first frame; `decoding`
+turns it into the picture shown at that moment.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from mvit_tf.errors import UserError
+
+RULES = ("linspace", "stride")
+
+# An index that is whole on paper may come out just below it in floating point.
+_ROUNDING_GUARD = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSampling:
+    """The rule that picks the `num_frames` frames of a clip.
+
+    A clip spans ``num_frames * sampling_rate / target_fps`` seconds whatever the video's own
+    frame rate. The rule "linspace" is SlowFast's (`slowfast/datasets/decoder.py`): the frames
+    run evenly from the first to the last of the span, so 16x4 at 30 frames a second takes
+    0, 4, 8, 12, 16, 21, ..., 63, a step of 4.2. The rule "stride" takes 0, 4, 8, ..., 60.
+
+    Args:
+        num_frames: int. Frames in a clip, T.
+        sampling_rate: int or float. Step between frames, counted at `target_fps`.
+        target_fps: float. Frames a second that `sampling_rate` refers to.
+        rule: "linspace" or "stride".
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    num_frames: int
+    sampling_rate: float = 4
+    target_fps: float = 30.0
+    rule: str = "linspace"
+
+    def __post_init__(self):
+        if self.num_frames < 1:
+            raise UserError(f"num_frames must be at least 1, not {self.num_frames}")
+        if self.sampling_rate <= 0:
+            raise UserError(f"sampling_rate must be above 0, not {self.sampling_rate}")
+        if self.target_fps <= 0:
+            raise UserError(f"target_fps must be above 0, not {self.target_fps}")
+        if self.rule not in RULES:
+            raise UserError(f"unknown sampling rule {self.rule!r}: use one of {', '.join(RULES)}")
+
+    def span(self, fps):
+        """Length of a clip in frames of a video of `fps` frames a second (float)."""
+        return self.num_frames * self.sampling_rate * fps / self.target_fps
+
+    def random_start(self, num_video_frames, fps, rng):
+        """Start of a training clip: uniform over every start that keeps the span inside.
+
+        Args:
+            num_video_frames: int. Frames in the video.
+            fps: float. The video's frames a second.
+            rng: numpy.random.Generator.
+
+        Returns:
+            float, the frame index at which the clip starts; 0 for a video shorter than a clip.
+        """
+        return float(rng.uniform(0.0, self._slack(num_video_frames, fps)))
+
+    def uniform_starts(self, num_video_frames, fps, num_clips):
+        """Starts of the `num_clips` evaluation clips: evenly spread, the middle for one clip.
+
+        SlowFast's test rule with ``USE_OFFSET_SAMPLING``: ``k * floor(slack / (num_clips - 1))``.
+
+        Returns:
+            int64 array (num_clips,).
+
+        Raises:
+            UserError: `num_clips` below 1.
+        """
+        if num_clips < 1:
+            raise UserError(f"num_clips must be at least 1, not {num_clips}")
+        slack = self._slack(num_video_frames, fps)
+        if num_clips == 1:
+            return np.array([int(slack / 2)], np.int64)
+        return np.arange(num_clips, dtype=np.int64) * int(slack / (num_clips - 1))
+
+    def indices(self, start, num_video_frames, fps):
+        """Frame indices of the clip that starts at `start`, held inside the video.
+
+        A video shorter than a clip repeats its last frame.
+
+        Returns:
+            int64 array (num_frames,), never decreasing.
+        """
+        span = self.span(fps)
+        if self.rule == "linspace":
+            positions = np.linspace(start, start + span - 1, self.num_frames)
+        else:
+            positions = start + np.arange(self.num_frames) * (span / self.num_frames)
+        whole = np.floor(positions + _ROUNDING_GUARD).astype(np.int64)
+        # A span under one frame would make "linspace" run backwards.
+        return np.maximum.accumulate(np.clip(whole, 0, num_video_frames - 1))
+
+    def training_indices(self, num_video_frames, fps, rng):
+        """Frame indices of one random clip, int64 (num_frames,)."""
+        start = self.random_start(num_video_frames, fps, rng)
+        return self.indices(start, num_video_frames, fps)
+
+    def evaluation_indices(self, num_video_frames, fps, num_clips):
+        """Frame indices of evenly spread clips, int64 (num_clips, num_frames)."""
+        starts = self.uniform_starts(num_video_frames, fps, num_clips)
+        return np.stack([self.indices(start, num_video_frames, fps) for start in starts])
+
+    def to_dict(self):
+        """The fields as plain data, for JSON or YAML."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields):
+        """The inverse of `to_dict`."""
+        return cls(**fields)
+
+    def _slack(self, num_video_frames, fps):
+        """How many frames the video is longer than a clip; 0 if it is shorter."""
+        return max(num_video_frames - self.span(fps), 0.0)

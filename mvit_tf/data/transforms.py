@@ -1,0 +1,268 @@
+"""From decoded frames to what the model takes: resize, crop, normalise; all in TensorFlow ops.
+
+Every function works eagerly, in tf.data and in a `tf.function` whose height and width are
+unknown, so that evaluation, prediction and the exported model share one preprocessing.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from mvit_tf.errors import UserError
+
+CROPS = ("left", "center", "right")
+_CROP_TRIES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Geometry and normalisation of the model's input.
+
+    Args:
+        size: (height, width) of the frames the model takes.
+        short_side: int. The shorter side of a frame after the resize that goes before the crop.
+        mean, std: three floats each, for pixel values in [0, 1], in `channel_order`.
+        channel_order: "rgb", or "bgr" for weights trained on frames read that way.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    size: tuple[int, int]
+    short_side: int = 256
+    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
+    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+    channel_order: str = "rgb"
+
+    def __post_init__(self):
+        for name in ("size", "mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise UserError(f"size must be (height, width), both above 0, not {self.size}")
+        if self.short_side < min(self.size):
+            raise UserError(
+                f"short_side {self.short_side} is smaller than the crop {self.size} taken from "
+                f"it; give at least {min(self.size)}"
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UserError(
+                f"mean and std need three values each, std above 0, not {self.mean}, {self.std}"
+            )
+        if self.channel_order not in ("rgb", "bgr"):
+            raise UserError(f"channel_order must be 'rgb' or 'bgr', not {self.channel_order!r}")
+
+    def with_short_side(self, short_side):
+        """The same with another `short_side`."""
+        return dataclasses.replace(self, short_side=short_side)
+
+    def to_dict(self):
+        """The fields as plain data, for JSON or YAML."""
+        fields = dataclasses.asdict(self)
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields):
+        """The inverse of `to_dict`."""
+        return cls(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a training clip.
+
+    Args:
+        scale: (least, most) share of the frame's area that the random box covers.
+        ratio: (least, most) ratio of the box's width to its height.
+        flip: bool. Mirror half of the clips; leave out where left and right matter.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = True
+
+    def __post_init__(self):
+        for name in ("scale", "ratio"):
+            pair = tuple(getattr(self, name))
+            object.__setattr__(self, name, pair)
+            if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
+                raise UserError(f"{name} must be (least, most) with 0 < least <= most, not {pair}")
+        if self.scale[1] > 1:
+            raise UserError(f"scale is a share of the frame, at most 1, not {self.scale}")
+
+
+def evaluation_preprocess(frames, preprocessing, crop="center"):
+    """The one evaluation preprocessing: resize the short side, crop, normalise.
+
+    SlowFast's test transform: bilinear without antialiasing (half-pixel centres), the long side
+    rounded down, the centre offset rounded up (`slowfast/datasets/transform.py`). "left" and
+    "right" lie at the ends of the longer side, so they are the top and the bottom of a frame
+    that is taller than wide. A frame too narrow for the crop is enlarged until it covers it.
+
+    Args:
+        frames: uint8 tensor (..., T, H, W, 3), RGB; any H and W, known or not.
+        preprocessing: Preprocessing.
+        crop: "left", "center" or "right".
+
+    Returns:
+        float32 tensor (..., T, h, w, 3) with ``(h, w) = preprocessing.size``.
+
+    Raises:
+        UserError: unknown `crop`.
+    """
+    if crop not in CROPS:
+        raise UserError(f"unknown crop {crop!r}: use one of {', '.join(CROPS)}")
+    frames = tf.convert_to_tensor(frames)
+    flat, lead = _flatten_frames(frames)
+    height, width = _resized_size(tf.shape(flat)[1], tf.shape(flat)[2], preprocessing)
+    resized = _bilinear(flat, tf.stack([height, width]))
+    crop_height, crop_width = preprocessing.size
+    # Along the longer side 0, half or all of what the crop leaves; along the other always half.
+    share = {"left": 0.0, "center": 0.5, "right": 1.0}[crop]
+    tall = height > width
+    top = _offset(height - crop_height, tf.where(tall, share, 0.5))
+    left = _offset(width - crop_width, tf.where(tall, 0.5, share))
+    cropped = resized[:, top : top + crop_height, left : left + crop_width]
+    cropped = _unflatten_frames(cropped, lead, frames.shape[:-3], preprocessing.size)
+    return _normalise(cropped, preprocessing)
+
+
+def temporal_subsample(frames, num_frames):
+    """Takes `num_frames` frames evenly from the first to the last.
+
+    Args:
+        frames: tensor (B, T', H, W, 3), T' known or not.
+        num_frames: int, T.
+
+    Returns:
+        tensor (B, T, H, W, 3): the same frames where T' == T, repeated ones where T' < T; of a
+        single frame (T == 1) the middle one.
+    """
+    available = tf.shape(frames)[1]
+    if num_frames == 1:
+        indices = tf.reshape((available - 1) // 2, [1])
+    else:
+        # In integers: floating-point steps could miss a whole index by a rounding error.
+        indices = tf.range(num_frames) * (available - 1) // (num_frames - 1)
+    return tf.gather(frames, indices, axis=1)
+
+
+def training_preprocess(frames, preprocessing, augmentation, seed):
+    """A random resized crop (one box for the whole clip), a random flip, and normalisation.
+
+    The box is drawn as in torchvision and SlowFast: area uniform, ratio log-uniform, ten tries,
+    else the largest centred box of an allowed ratio.
+
+    Args:
+        frames: uint8 tensor (T, H, W, 3), RGB; any H and W, known or not.
+        preprocessing: Preprocessing; its `short_side` plays no part here.
+        augmentation: Augmentation.
+        seed: int tensor (2,). The result is a pure function of frames and seed.
+
+    Returns:
+        float32 tensor (T, h, w, 3) with ``(h, w) = preprocessing.size``.
+    """
+    frames = tf.convert_to_tensor(frames)
+    box_seed, flip_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 2))
+    top, left, height, width = random_box(
+        tf.shape(frames)[1], tf.shape(frames)[2], augmentation, box_seed
+    )
+    clip = frames[:, top : top + height, left : left + width]
+    clip = _bilinear(clip, tf.constant(preprocessing.size))
+    if augmentation.flip:
+        mirrored = tf.random.stateless_uniform([], flip_seed) < 0.5
+        clip = tf.cond(mirrored, lambda: tf.reverse(clip, axis=[2]), lambda: clip)
+    clip.set_shape([frames.shape[0], *preprocessing.size, 3])
+    return _normalise(clip, preprocessing)
+
+
+def random_box(height, width, augmentation, seed):
+    """Box of a random resized crop inside a frame of `height` x `width` (int32 scalars).
+
+    Returns:
+        (top, left, height, width), int32 scalar tensors.
+    """
+    shape_seed, place_seed = tf.unstack(tf.random.split(seed, 2))
+    full_height, full_width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    draws = tf.random.stateless_uniform([_CROP_TRIES, 2], shape_seed)
+    least_ratio, most_ratio = augmentation.ratio
+    least_scale, most_scale = augmentation.scale
+    area = full_height * full_width * (least_scale + (most_scale - least_scale) * draws[:, 0])
+    log_ratio = math.log(least_ratio) + math.log(most_ratio / least_ratio) * draws[:, 1]
+    ratio = tf.exp(log_ratio)
+    widths, heights = tf.round(tf.sqrt(area * ratio)), tf.round(tf.sqrt(area / ratio))
+    # The last candidate always fits: the largest box whose ratio lies in the allowed range.
+    frame_ratio = tf.clip_by_value(full_width / full_height, least_ratio, most_ratio)
+    widths = tf.concat([widths, [tf.minimum(full_width, full_height * frame_ratio)]], 0)
+    heights = tf.concat([heights, [tf.minimum(full_height, full_width / frame_ratio)]], 0)
+    fits = (widths <= full_width) & (heights <= full_height) & (widths >= 1) & (heights >= 1)
+    choice = tf.argmax(tf.cast(fits, tf.int32))  # The first that fits.
+    fell_back = choice == _CROP_TRIES
+    box_height = tf.clip_by_value(tf.cast(tf.round(heights[choice]), tf.int32), 1, height)
+    box_width = tf.clip_by_value(tf.cast(tf.round(widths[choice]), tf.int32), 1, width)
+    place = tf.where(fell_back, 0.5, tf.random.stateless_uniform([2], place_seed))
+    # A uniform draw in [0, 1) over the (room + 1) places where the box may start.
+    top = tf.cast(place[0] * tf.cast(height - box_height + 1, tf.float32), tf.int32)
+    left = tf.cast(place[1] * tf.cast(width - box_width + 1, tf.float32), tf.int32)
+    return (
+        tf.minimum(top, height - box_height),
+        tf.minimum(left, width - box_width),
+        box_height,
+        box_width,
+    )
+
+
+def _resized_size(height, width, preprocessing):
+    """Size (int32 scalars) after the resize: the short side as asked, the long rounded down."""
+    # float64 and this order of operations give the very integers of SlowFast's Python floats.
+    rows, columns = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
+    short = tf.constant(preprocessing.short_side, tf.float64)
+    tall = height > width
+    new_rows = tf.where(tall, tf.floor(rows / columns * short), short)
+    new_columns = tf.where(tall, short, tf.floor(columns / rows * short))
+    crop_rows, crop_columns = (tf.constant(side, tf.float64) for side in preprocessing.size)
+    enlarge = tf.maximum(
+        tf.maximum(crop_rows / new_rows, crop_columns / new_columns), tf.ones([], tf.float64)
+    )
+    return (
+        tf.cast(tf.math.ceil(new_rows * enlarge), tf.int32),
+        tf.cast(tf.math.ceil(new_columns * enlarge), tf.int32),
+    )
+
+
+def _bilinear(frames, size):
+    """Resizes (N, H, W, 3) to `size`: bilinear, half-pixel centres, no antialiasing."""
+    return tf.cast(tf.image.resize(frames, size, method="bilinear", antialias=False), tf.float32)
+
+
+def _offset(room, share):
+    """Where a crop starts that leaves `room` pixels, rounded up."""
+    return tf.cast(tf.math.ceil(tf.cast(room, tf.float32) * share), tf.int32)
+
+
+def _normalise(frames, preprocessing):
+    """Pixel values 0..255 to ``(value / 255 - mean) / std``, in the model's channel order."""
+    if preprocessing.channel_order == "bgr":
+        frames = tf.reverse(frames, axis=[-1])
+    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+    scale = tf.constant(1 / (255 * std), tf.float32)
+    shift = tf.constant(mean / std, tf.float32)
+    return frames * scale - shift
+
+
+def _flatten_frames(frames):
+    """(..., H, W, 3) to (N, H, W, 3), and the leading shape as a tensor."""
+    shape = tf.shape(frames)
+    flat = tf.reshape(frames, tf.concat([[-1], shape[-3:]], 0))
+    flat.set_shape([None, *frames.shape[-3:]])
+    return flat, shape[:-3]
+
+
+def _unflatten_frames(flat, lead, static_lead, size):
+    frames = tf.reshape(flat, tf.concat([lead, [*size, 3]], 0))
+    frames.set_shape([*static_lead, *size, 3])
+    return frames

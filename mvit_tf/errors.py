@@ -1,0 +1,9 @@
+"""The one exception that speaks to the person at the keyboard."""
+
+
+class UserError(ValueError):
+    """A mistake of the user's: its message says what is wrong, where, and what to do.
+
+    Command line front ends print it as one line and exit with status 2; every other
+    exception is a defect of this project and keeps its traceback.
+    """

@@ -1,0 +1,94 @@
+"""What an export says about itself, in a JSON file that needs no TensorFlow to read."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvit_tf.data.sampling import ClipSampling
+from mvit_tf.data.transforms import Preprocessing
+from mvit_tf.errors import UserError
+
+METADATA_FILE = "metadata.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ExportMetadata:
+    """All that predicting on a video file needs beside the SavedModel's graph.
+
+    Attributes:
+        model_name: name of the Keras model.
+        class_names: class names in the order of the probabilities.
+        preprocessing: what the graph does to the frames; here for the record.
+        sampling: which frames of a video make a clip.
+        num_clips: clips of a video whose probabilities are averaged.
+    """
+
+    model_name: str
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    sampling: ClipSampling
+    num_clips: int
+
+    def to_dict(self) -> dict:
+        return {
+            "format": FORMAT,
+            "model_name": self.model_name,
+            "class_names": list(self.class_names),
+            "preprocessing": self.preprocessing.to_dict(),
+            "sampling": self.sampling.to_dict(),
+            "num_clips": self.num_clips,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "ExportMetadata":
+        return cls(
+            model_name=values["model_name"],
+            class_names=tuple(values["class_names"]),
+            preprocessing=Preprocessing.from_dict(values["preprocessing"]),
+            sampling=ClipSampling.from_dict(values["sampling"]),
+            num_clips=values["num_clips"],
+        )
+
+
+def load_metadata(version_directory: str | os.PathLike) -> ExportMetadata:
+    """Reads `assets/metadata.json` of an exported version.
+
+    Raises:
+        UserError: the file is missing (a SavedModel of another making) or of a later format.
+    """
+    path = Path(version_directory, "assets", METADATA_FILE)
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {version_directory} was not exported by mvit_tf")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if values["format"] != FORMAT:
+        raise UserError(
+            f"{path} has format {values['format']}, this version of mvit_tf reads {FORMAT}: "
+            "update mvit_tf, or export the model again"
+        )
+    return ExportMetadata.from_dict(values)
+
+
+def list_versions(directory: str | os.PathLike) -> list[int]:
+    """The version numbers in an export directory, ascending; other names are passed over."""
+    return sorted(
+        int(path.name) for path in Path(directory).iterdir() if path.name.isdecimal()
+    )
+
+
+def find_version(path: str | os.PathLike) -> Path:
+    """The directory of a SavedModel: the path itself, or the highest version below it.
+
+    Raises:
+        UserError: there is no SavedModel in either place.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"no export at {path}: not a directory")
+    if (path / "saved_model.pb").is_file():
+        return path
+    versions = list_versions(path)
+    if not versions:
+        raise UserError(f"no export at {path}: neither saved_model.pb nor a numbered version in it")
+    return path / str(versions[-1])

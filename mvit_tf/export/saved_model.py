@@ -1,0 +1,132 @@
+"""A trained model as a SavedModel that takes raw frames.
+
+    <directory>/<version>/saved_model.pb, variables/, assets/metadata.json
+
+The versions are integers, as TF Serving wants them. The signature `serving_default`:
+
+    frames: uint8 [B, T, H, W, 3], any B, T, H and W, RGB
+    -> probabilities: float32 [B, K]
+       logits:        float32 [B, K]
+       classes:       string [B, K], the class names in the order of the columns
+
+Everything between decoded frames and the model is in the graph, by the same functions that
+evaluation uses. What is left to a client, which frames of a video to send, is written in
+`assets/metadata.json`.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from mvit_tf.data.sampling import ClipSampling
+from mvit_tf.data.transforms import Preprocessing, evaluation_preprocess, temporal_subsample
+from mvit_tf.errors import UserError
+from mvit_tf.export.metadata import METADATA_FILE, ExportMetadata, list_versions
+
+SIGNATURE = "serving_default"
+
+
+def export_saved_model(
+    model: keras.Model,
+    directory: str | os.PathLike,
+    *,
+    class_names: Sequence[str],
+    preprocessing: Preprocessing,
+    sampling: ClipSampling,
+    num_clips: int,
+    version: int | None = None,
+) -> Path:
+    """Writes a new version of a model into an export directory.
+
+    The files are written under a temporary name and renamed when complete, so that a server
+    polling the directory never sees half a version.
+
+    Args:
+        model: normalised float frames (B, T, H, W, 3) -> logits (B, K).
+        directory: the export directory, made if missing.
+        class_names: the K class names in the order of the logits.
+        preprocessing: what evaluation does to the frames.
+        sampling: which frames of a video make a clip.
+        num_clips: clips of a video whose probabilities a client averages.
+        version: number of the version; the highest present plus one when `None`.
+
+    Returns:
+        The directory of the version.
+
+    Raises:
+        UserError: the arguments do not fit the model, or the version is there already.
+    """
+    _check_fit(model, class_names=class_names, preprocessing=preprocessing, sampling=sampling)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    if version is None:
+        version = max(list_versions(directory), default=0) + 1
+    target = directory / str(version)
+    if target.exists():
+        raise UserError(f"{target} exists already: choose another version number")
+
+    metadata = ExportMetadata(
+        model_name=model.name,
+        class_names=tuple(class_names),
+        preprocessing=preprocessing,
+        sampling=sampling,
+        num_clips=num_clips,
+    )
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".export-") as partial:
+        asset = Path(partial, METADATA_FILE)
+        asset.write_text(json.dumps(metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint(
+            SIGNATURE,
+            _serving_function(model, metadata),
+            input_signature=[tf.TensorSpec([None, None, None, None, 3], tf.uint8, name="frames")],
+        )
+        # `track` keeps variables and lookup tables only: an asset hangs on the root itself.
+        archive._tf_trackable.metadata = tf.saved_model.Asset(str(asset))
+        written = Path(partial, "saved_model")
+        archive.write_out(str(written), verbose=False)
+        os.rename(written, target)
+    return target
+
+
+def _serving_function(model: keras.Model, metadata: ExportMetadata) -> Callable:
+    def serve(frames):
+        clips = temporal_subsample(frames, metadata.sampling.num_frames)
+        inputs = evaluation_preprocess(clips, metadata.preprocessing, crop="center")
+        logits = tf.cast(model(inputs, training=False), tf.float32)
+        # One row of names per clip: the row format of TF Serving's REST interface wants every
+        # output to have the batch dimension.
+        classes = tf.tile(tf.constant([metadata.class_names]), [tf.shape(frames)[0], 1])
+        return {
+            "probabilities": tf.nn.softmax(logits),
+            "logits": logits,
+            "classes": classes,
+        }
+
+    return serve
+
+
+def _check_fit(
+    model: keras.Model,
+    *,
+    class_names: Sequence[str],
+    preprocessing: Preprocessing,
+    sampling: ClipSampling,
+) -> None:
+    wanted = (sampling.num_frames, *preprocessing.size, 3)
+    if tuple(model.input_shape[1:]) != wanted:
+        raise UserError(
+            f"cannot export {model.name}: it takes clips of shape {model.input_shape[1:]}, "
+            f"but sampling and preprocessing make {wanted}"
+        )
+    if model.output_shape[-1] != len(class_names):
+        raise UserError(
+            f"cannot export {model.name}: it has {model.output_shape[-1]} outputs, "
+            f"but there are {len(class_names)} class names"
+        )

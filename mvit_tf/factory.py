@@ -1,0 +1,79 @@
+"""Named models with weights: the way in for most users."""
+
+import os
+
+from mvit_tf.conversion import load_pytorch_weights
+from mvit_tf.conversion.published import find_published_weights, load_published_weights
+from mvit_tf.errors import UserError
+from mvit_tf.models import build_mvit, get_config
+from mvit_tf.models.config import CHANNELS
+
+_KERAS_WEIGHTS = ".weights.h5"
+
+
+def create_model(name, *, num_classes=None, input_shape=None, weights=None, dtype=None, **fields):
+    """Builds a named model.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: classes of the head; the named model's own when None.
+        input_shape: (T, H, W, 3), or (H, W, 3) for an image model; its own when None.
+        weights: the name of a published set, such as "kinetics400" (`mvit weights` lists
+            them; downloaded on first use), the path of a `.weights.h5` file or of a PyTorch
+            checkpoint, or None for random weights. Published sets and checkpoints fit other
+            input shapes too, and leave the head fresh where the classes differ.
+        dtype: see `build_mvit`.
+        **fields: other fields of `MViTConfig`, such as `pool_mode="max"`.
+
+    Returns:
+        A functional `keras.Model`, see `build_mvit`.
+
+    Raises:
+        UserError: an unknown name or field, a value out of its range, or weights that cannot
+            be had or do not fit.
+    """
+    config = get_config(name)
+    published = None if weights is None else published_set(name, weights)
+    if published is not None:
+        config = published.config
+    if num_classes is not None:
+        fields["num_classes"] = num_classes
+    if input_shape is not None:
+        fields["input_size"] = _input_size(config, tuple(input_shape))
+    model = build_mvit(config.replace(**fields), name=name, dtype=dtype)
+    if published is not None:
+        load_published_weights(model, published)
+    elif weights is not None and os.fspath(weights).endswith(_KERAS_WEIGHTS):
+        _load_keras_weights(model, weights)
+    elif weights is not None:
+        load_pytorch_weights(model, weights)
+    return model
+
+
+def published_set(name, weights):
+    """The `PublishedWeights` that are meant by a name, or None where `weights` is a path.
+
+    Raises:
+        UserError: neither a path nor a published set of the model.
+    """
+    if os.path.exists(weights) or os.path.splitext(weights)[1]:
+        return None
+    return find_published_weights(name, weights)
+
+
+def _load_keras_weights(model, path):
+    if not os.path.isfile(path):
+        raise UserError(f"no weights file {os.fspath(path)!r}")
+    try:
+        model.load_weights(path)
+    except ValueError as error:
+        raise UserError(
+            f"{os.fspath(path)} does not hold weights of this model: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _input_size(config, shape):
+    legal = "(H, W, 3)" if config.image else "(T, H, W, 3)"
+    if len(shape) != (3 if config.image else 4) or shape[-1] != CHANNELS:
+        raise UserError(f"input_shape must be {legal}, got {shape}")
+    return (1, *shape[:2]) if config.image else shape[:3]

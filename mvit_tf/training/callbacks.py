@@ -1,0 +1,143 @@
+"""What happens around the epochs and is not in Keras: validation, log, checkpoints, ends."""
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from mvit_tf.data.outcomes import OutcomeLedger
+from mvit_tf.errors import UserError
+from mvit_tf.training.checkpoints import CheckpointStore, Progress
+from mvit_tf.training.evaluation import EvaluationReport
+from mvit_tf.training.files import write_text_atomically
+
+
+class NonFiniteLossStop(keras.callbacks.Callback):
+    """Ends training at the first step whose loss is not finite, before it is checkpointed.
+
+    Keras' `TerminateOnNaN` ends the epoch instead, whose last callbacks would save the weights.
+
+    Args:
+        steps_per_epoch: training steps in an epoch.
+    """
+
+    def __init__(self, *, steps_per_epoch: int):
+        super().__init__()
+        self._steps_per_epoch = steps_per_epoch
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = logs["loss"]
+        if math.isfinite(loss):
+            return
+        step = self._epoch * self._steps_per_epoch + batch + 1
+        raise UserError(
+            f"the loss is {loss} at step {step} (epoch {self._epoch + 1}, step {batch + 1} of "
+            f"{self._steps_per_epoch}); no checkpoint of this epoch was written. Lower "
+            "train.learning_rate, lengthen train.warmup_epochs or lower train.clip_norm"
+        )
+
+
+class EpochMetrics(keras.callbacks.Callback):
+    """Adds learning rate and validation to the epoch's logs, for every callback after it.
+
+    Args:
+        validate: returns the validation of the current weights; `None` without validation data.
+        epochs: epochs in all; the last is always validated.
+        validate_every: epochs between validations.
+    """
+
+    def __init__(
+        self,
+        *,
+        validate: Callable[[], EvaluationReport] | None,
+        epochs: int,
+        validate_every: int = 1,
+    ):
+        super().__init__()
+        self._validate = validate
+        self._epochs = epochs
+        self._validate_every = validate_every
+
+    def on_epoch_end(self, epoch, logs=None):
+        learning_rate = self.model.optimizer.learning_rate
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(learning_rate))
+        if self._validate is None:
+            return
+        done = epoch + 1
+        if done % self._validate_every == 0 or done == self._epochs:
+            report = self._validate()
+            logs["val_loss"], logs["val_accuracy"] = report.loss, report.top1_of_decoded
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Keeps one row an epoch in a CSV file, whatever was logged before a resume.
+
+    Keras' `CSVLogger` takes its columns from the first epoch it sees, which need not have been
+    validated, and appends an epoch again that was logged but not checkpointed.
+
+    Args:
+        path: the file, with the columns `epoch` (counted from 0) and `EpochLog.COLUMNS`; a
+            metric that an epoch does not have is left empty.
+    """
+
+    COLUMNS = ("loss", "accuracy", "learning_rate", "val_loss", "val_accuracy")
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        rows = []
+        if self._path.exists():
+            with open(self._path, newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < epoch]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ("epoch", *self.COLUMNS), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([*rows, {"epoch": epoch, **logs}])
+        write_text_atomically(self._path, text.getvalue())
+
+
+class LedgerCheck(keras.callbacks.Callback):
+    """Ends the run after an epoch in which too many videos failed to decode.
+
+    Args:
+        ledger: outcomes of the training videos.
+        max_failure_share: the share that may fail.
+        path: JSON lines file the outcomes are written to after each epoch.
+    """
+
+    def __init__(self, *, ledger: OutcomeLedger, max_failure_share: float, path):
+        super().__init__()
+        self._ledger = ledger
+        self._max_failure_share = max_failure_share
+        self._path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._ledger.write(self._path)
+        self._ledger.check(self._max_failure_share)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves the last and the best state after each epoch.
+
+    Args:
+        store: where to.
+        progress: of the checkpoint that training resumed from, or a fresh one.
+    """
+
+    def __init__(self, *, store: CheckpointStore, progress: Progress):
+        super().__init__()
+        self._store = store
+        self.progress = progress
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.progress = self.progress.after_epoch(logs.get("val_accuracy"), logs.get("val_loss"))
+        self._store.save(self.model, self.progress)

@@ -1,0 +1,219 @@
+"""Multi-view evaluation: several clips and crops of each video, probabilities averaged."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mvit_tf.data.video_list import VideoList
+from mvit_tf.training.files import write_text_atomically
+
+_PADDING = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationReport:
+    """Scores of a model on a list of videos.
+
+    A video that could not be decoded has no score. It is missing from the shares "of decoded"
+    and counts as wrong in the shares "of all".
+
+    Attributes:
+        num_videos: videos asked for.
+        num_decoded: videos with at least one view.
+        loss: mean over the decoded of -log(probability of the true class).
+        top1_of_decoded, top1_of_all: shares in [0, 1] whose most probable class is the true one.
+        top5_of_decoded, top5_of_all: shares whose true class is among the five most probable;
+            `None` with five classes or fewer.
+        per_class: for each class its name, videos, decoded, and accuracy of the decoded
+            (`None` if it has none).
+        confusion_matrix: counts of decoded videos; rows are true classes, columns predicted ones.
+        missing: path and reason of each video that has no score.
+    """
+
+    num_videos: int
+    num_decoded: int
+    loss: float
+    top1_of_decoded: float
+    top1_of_all: float
+    top5_of_decoded: float | None
+    top5_of_all: float | None
+    per_class: list[dict]
+    confusion_matrix: list[list[int]]
+    missing: list[dict]
+
+    def write(self, path: str | Path, **context):
+        """Writes the report as JSON, after `context` (what was evaluated and how)."""
+        text = json.dumps({**context, **dataclasses.asdict(self)}, indent=2)
+        write_text_atomically(Path(path), text + "\n")
+
+
+class ViewPredictor:
+    """Runs a model over the views of many videos; several replicas share each batch.
+
+    Each batch is filled up to `batch_size` with empty views that are dropped again: the model
+    is compiled for one shape only, and every replica has its share of the last batch.
+
+    Args:
+        model: frames (B, T, H, W, 3) to logits (B, K).
+        batch_size: views a step, over all replicas together.
+        strategy: what the model was built under; `None` for one device.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        batch_size: int,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        self._num_classes = model.output_shape[-1]
+        self.batch_size = batch_size
+        self._strategy = strategy
+
+        def probabilities(views):
+            return tf.nn.softmax(tf.cast(model(views, training=False), tf.float32))
+
+        if strategy is None:
+            self._step = tf.function(probabilities)
+        else:
+            self._step = tf.function(lambda views: strategy.run(probabilities, args=(views,)))
+
+    def average_by_video(
+        self, views: tf.data.Dataset, num_videos: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean probabilities of each video.
+
+        Args:
+            views: batches of (float32 (b, T, H, W, 3), video index (b,)), b at most `batch_size`.
+            num_videos: videos that the indices count.
+
+        Returns:
+            Probabilities (num_videos, K) float64, zeros where a video has no view, and the
+            number of views of each video (num_videos,).
+        """
+        sums = np.zeros((num_videos, self._num_classes))
+        counts = np.zeros(num_videos, dtype=int)
+        for batch, video_index in self._padded_batches(views):
+            for probabilities, index in zip(
+                self._local(self._step(batch)), self._local(video_index), strict=True
+            ):
+                index = index.numpy()
+                real = index != _PADDING
+                np.add.at(sums, index[real], probabilities.numpy()[real])
+                np.add.at(counts, index[real], 1)
+        return sums / np.maximum(counts, 1)[:, None], counts
+
+    def _padded_batches(self, views: tf.data.Dataset):
+        def pad(batch, video_index):
+            lacking = self.batch_size - tf.shape(batch)[0]
+            batch = tf.pad(batch, [[0, lacking]] + [[0, 0]] * 4)
+            video_index = tf.pad(video_index, [[0, lacking]], constant_values=_PADDING)
+            batch = tf.ensure_shape(batch, [self.batch_size, *[None] * 4])
+            return batch, tf.ensure_shape(video_index, [self.batch_size])
+
+        padded = views.map(pad).prefetch(1)
+        if self._strategy is None:
+            return padded
+        return self._strategy.experimental_distribute_dataset(padded)
+
+    def _local(self, value):
+        if self._strategy is None:
+            return (value,)
+        return self._strategy.experimental_local_results(value)
+
+
+def shuffle_frames(views: tf.data.Dataset, *, seed: int) -> tf.data.Dataset:
+    """Puts the frames of each view in a random order of its own, the same for the same seed.
+
+    What a model loses by it is what it had learned from motion (MViT paper, Table 9).
+
+    Args:
+        views: batches of (frames (b, T, H, W, 3), video index (b,)).
+        seed: of the orders.
+    """
+
+    def shuffle(number, batch):
+        frames, video_index = batch
+        shape = tf.shape(frames)
+        keys = tf.random.stateless_uniform(
+            (shape[0], shape[1]), seed=tf.stack([tf.constant(seed, tf.int64), number])
+        )
+        return tf.gather(frames, tf.argsort(keys, axis=1), batch_dims=1), video_index
+
+    return views.enumerate().map(shuffle)
+
+
+def make_report(
+    probabilities: np.ndarray,
+    num_views: np.ndarray,
+    videos: VideoList,
+    failures: Mapping[str, tuple[str, str]],
+) -> EvaluationReport:
+    """Scores averaged probabilities against the labels.
+
+    Args:
+        probabilities: (videos, classes), rows of videos without views are ignored.
+        num_views: (videos,), 0 for a video that could not be decoded.
+        videos: paths, labels and class names.
+        failures: outcome and detail of each path that failed, from the ledger.
+    """
+    labels = np.array(videos.labels)
+    num_classes = len(videos.class_names)
+    decoded = num_views > 0
+    scores, truth = probabilities[decoded], labels[decoded]
+    predicted = scores.argmax(axis=1)
+    confusion = np.zeros((num_classes, num_classes), dtype=int)
+    np.add.at(confusion, (truth, predicted), 1)
+
+    # A class is ahead of the true one if it scores more; equal scores go by index, as in argmax.
+    own = scores[np.arange(len(truth)), truth][:, None]
+    earlier = np.arange(num_classes)[None, :] < truth[:, None]
+    rank = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
+    top1, top5 = int((rank < 1).sum()), int((rank < 5).sum())
+    with_top5 = num_classes > 5
+    log_probability = np.log(np.maximum(own[:, 0], np.finfo(np.float32).tiny))
+    return EvaluationReport(
+        num_videos=len(labels),
+        num_decoded=len(truth),
+        loss=float(-log_probability.mean()) if len(truth) else math.nan,
+        top1_of_decoded=_share(top1, len(truth)),
+        top1_of_all=_share(top1, len(labels)),
+        top5_of_decoded=_share(top5, len(truth)) if with_top5 else None,
+        top5_of_all=_share(top5, len(labels)) if with_top5 else None,
+        per_class=[
+            {
+                "name": name,
+                "videos": int((labels == index).sum()),
+                "decoded": int(confusion[index].sum()),
+                "accuracy": _share_or_none(confusion[index, index], confusion[index].sum()),
+            }
+            for index, name in enumerate(videos.class_names)
+        ],
+        confusion_matrix=confusion.tolist(),
+        missing=[
+            {"path": path, "reason": _reason(failures.get(path))}
+            for path, has_views in zip(videos.paths, decoded, strict=True)
+            if not has_views
+        ],
+    )
+
+
+def _share(count, total) -> float:
+    return float(count) / total if total else 0.0
+
+
+def _share_or_none(count, total) -> float | None:
+    return _share(count, total) if total else None
+
+
+def _reason(failure: tuple[str, str] | None) -> str:
+    if failure is None:
+        return "no view"
+    outcome, detail = failure
+    return f"{outcome}: {detail}" if detail else outcome

@@ -1,0 +1,170 @@
+"""A model directory: what lies where in it, and which experiment it belongs to.
+
+    experiment.yaml           the resolved experiment
+    labels.txt                class names, one a line, in index order
+    checkpoints/              best.weights.h5, last.weights.h5
+    train_log.csv             one row an epoch
+    tensorboard/              the same for TensorBoard
+    outcomes.jsonl            what became of each training video asked for
+    evaluation.json           the multi-view evaluation
+    plots/                    training curves, confusion matrix
+    export/<version>/         SavedModels
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mvit_tf.data.video_list import load_class_names, save_class_names
+from mvit_tf.errors import UserError
+from mvit_tf.training.checkpoints import CheckpointStore
+from mvit_tf.training.experiment import Experiment, flat_items, load_experiment, save_experiment
+
+# Keys that say what the model is and what it is shown: no mode may change them.
+_MODEL_KEYS = (
+    "model.name",
+    "model.input_shape",
+    "model.overrides",
+    "data.sampling_rate",
+    "data.target_fps",
+    "data.sampling_rule",
+    "data.short_side",
+    "data.mean",
+    "data.std",
+    "data.channel_order",
+)
+# Keys that decide which videos are held out for validation, where there is no list of them.
+_SPLIT_KEYS = (
+    "data.train",
+    "data.validation_fraction",
+    "data.root",
+    "data.separator",
+    "data.seed",
+)
+# Keys that training must find unchanged too, to go on with the same videos in the same order.
+_TRAINING_KEYS = (
+    "model.initial_weights",
+    "model.reset_head",
+    "data.validation",
+    "data.scale",
+    "data.ratio",
+    "data.flip",
+    "train.batch_size",
+    "train.dtype",
+    "train.seed",
+)
+
+
+class ModelDirectory:
+    """Paths and identity of one model directory.
+
+    Args:
+        path: of the directory; made by `claim`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.experiment_file = self.path / "experiment.yaml"
+        self.labels_file = self.path / "labels.txt"
+        self.log_file = self.path / "train_log.csv"
+        self.outcomes_file = self.path / "outcomes.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.plots = self.path / "plots"
+        self.export = self.path / "export"
+        self.checkpoints = CheckpointStore(self.path / "checkpoints")
+
+    def evaluation_file(self, *, shuffled: bool) -> Path:
+        """Where an evaluation's scores go, with the frames in order or shuffled."""
+        return self.path / ("evaluation_shuffled_frames.json" if shuffled else "evaluation.json")
+
+    def check(self, experiment: Experiment, class_names: Sequence[str]) -> list[str]:
+        """Finds out whether training may begin or go on here; writes nothing.
+
+        Until the first checkpoint is there the directory is anybody's.
+
+        Returns:
+            A line for each key whose value differs from the directory's and may.
+
+        Raises:
+            UserError: the directory belongs to another experiment; every differing key is named.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--model_dir={self.path} is a file")
+        if self.checkpoints.newest() is None:
+            return []
+        self._check_same(experiment, _MODEL_KEYS + _SPLIT_KEYS + _TRAINING_KEYS)
+        self._check_classes(class_names)
+        return [
+            f"{key}: {before!r} -> {now!r}"
+            for key, before, now in self._differences(experiment, tuple(flat_items(experiment)))
+        ]
+
+    def claim(self, experiment: Experiment, class_names: Sequence[str]):
+        """Writes down whose the directory is; `check` comes first."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        save_class_names(self.labels_file, class_names)
+        save_experiment(experiment, self.experiment_file)
+
+    def check_same_model(self, experiment: Experiment):
+        """Refuses an experiment with another model or other input than the directory's.
+
+        Raises:
+            UserError: they differ, or nothing was trained here yet.
+        """
+        self._check_same(experiment, _MODEL_KEYS)
+
+    def check_same_split(self, experiment: Experiment):
+        """Refuses an experiment that would hold out other videos than training did.
+
+        Raises:
+            UserError: it would evaluate on videos that were trained on.
+        """
+        self._check_same(experiment, _SPLIT_KEYS)
+
+    def saved_experiment(self) -> Path:
+        """The file of the experiment that was trained here.
+
+        Raises:
+            UserError: nothing was trained here yet.
+        """
+        if not self.experiment_file.is_file():
+            raise UserError(
+                f"{self.path} holds no {self.experiment_file.name}; train first (--mode=train)"
+            )
+        return self.experiment_file
+
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the trained model, in index order."""
+        return tuple(load_class_names(self.labels_file))
+
+    def _check_same(self, experiment: Experiment, keys: Sequence[str]):
+        differences = self._differences(experiment, keys)
+        if differences:
+            named = ", ".join(
+                f"{key} ({before!r} there, {now!r} now)" for key, before, now in differences
+            )
+            raise UserError(
+                f"{self.path} holds another experiment: {named}; choose another --model_dir or "
+                "take back the change"
+            )
+
+    def _differences(self, experiment: Experiment, keys: Sequence[str]) -> list[tuple]:
+        before = flat_items(load_experiment(self.saved_experiment()))
+        now = flat_items(experiment)
+        return [(key, before[key], now[key]) for key in keys if before[key] != now[key]]
+
+    def _check_classes(self, class_names: Sequence[str]):
+        known = self.class_names()
+        if tuple(class_names) == known:
+            return
+        if len(class_names) != len(known):
+            difference = f"{len(known)} classes there, {len(class_names)} in data.train now"
+        else:
+            index, before, now = next(
+                (index, before, now)
+                for index, (before, now) in enumerate(zip(known, class_names, strict=True))
+                if before != now
+            )
+            difference = f"class {index} is {before!r} there, {now!r} in data.train now"
+        raise UserError(
+            f"{self.path} holds another experiment: {difference}; choose another --model_dir"
+        )

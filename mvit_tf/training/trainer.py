@@ -1,0 +1,412 @@
+"""The four modes of `train.py`: train, eval, train_and_eval, export."""
+
+import sys
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from mvit_tf.conversion.published import PublishedWeights
+from mvit_tf.data.outcomes import OutcomeLedger
+from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
+from mvit_tf.data.video_list import VideoList, load_video_list, split_validation
+from mvit_tf.errors import UserError
+from mvit_tf.factory import published_set
+from mvit_tf.models import build_mvit
+from mvit_tf.training import callbacks, checkpoints
+from mvit_tf.training.distribution import (
+    check_replica_options,
+    make_strategy,
+    num_replicas,
+    strategy_scope,
+)
+from mvit_tf.training.evaluation import (
+    EvaluationReport,
+    ViewPredictor,
+    make_report,
+    shuffle_frames,
+)
+from mvit_tf.training.experiment import Experiment, load_experiment
+from mvit_tf.training.model_directory import ModelDirectory
+from mvit_tf.training.optimizer import ReplicaAdamW
+from mvit_tf.training.schedule import warmup_cosine
+
+MODES = ("train", "eval", "train_and_eval", "export")
+
+
+def run(
+    *,
+    mode: str,
+    model_dir: str | Path,
+    config_file: str | Path | None = None,
+    overrides: str = "",
+):
+    """Runs one experiment.
+
+    Args:
+        mode: one of `MODES`.
+        model_dir: where everything is written; training resumes what it finds there.
+        config_file: YAML of the experiment; `None` takes the one saved in `model_dir`.
+        overrides: see `load_experiment`.
+
+    Raises:
+        UserError: of anything that the person at the keyboard can put right.
+    """
+    if mode not in MODES:
+        raise UserError(f"--mode={mode}: must be one of {', '.join(MODES)}")
+    directory = ModelDirectory(model_dir)
+    experiment = load_experiment(config_file or directory.saved_experiment(), overrides)
+    if mode == "export":
+        export(experiment, directory)
+        return
+    strategy = make_strategy(experiment.train.devices)
+    check_replica_options(
+        num_replicas(strategy),
+        batch_size=experiment.train.batch_size,
+        jit_compile=experiment.train.jit_compile,
+        steps_per_execution=experiment.train.steps_per_execution,
+    )
+    if mode in ("train", "train_and_eval"):
+        train(experiment, directory, strategy)
+    if mode in ("eval", "train_and_eval"):
+        evaluate(experiment, directory, strategy)
+
+
+def train(
+    experiment: Experiment,
+    directory: ModelDirectory,
+    strategy: tf.distribute.Strategy | None = None,
+):
+    """Trains, or goes on with what `directory` holds, to `train.epochs`."""
+    settings = experiment.train
+    videos, validation = _training_videos(experiment)
+    steps = steps_per_epoch(videos, settings.batch_size)
+    changes = directory.check(experiment, videos.class_names)
+    resumed = directory.checkpoints.newest()
+    progress = checkpoints.Progress() if resumed is None else resumed[1]
+    keras.utils.set_random_seed(settings.seed)
+    with strategy_scope(strategy):
+        model = _build_model(experiment, len(videos.class_names))
+        _compile(model, experiment, steps)
+        if resumed is not None:
+            checkpoints.restore(model, resumed[0])
+        elif experiment.model.initial_weights is not None:
+            checkpoints.load_initial_weights(
+                model,
+                _initial_weights(experiment),
+                reset_head=experiment.model.reset_head,
+                twin=lambda num_classes: _build_model(experiment, num_classes),
+            )
+    _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
+    if resumed is not None:
+        _say(f"resuming    after epoch {progress.epoch} from {resumed[0]}")
+    for change in changes:
+        _say(f"changed     {change}")
+    directory.claim(experiment, videos.class_names)
+    if progress.epoch >= settings.epochs:
+        _say(f"nothing to train: {progress.epoch} of {settings.epochs} epochs are done")
+        return
+
+    ledger = OutcomeLedger()
+    dataset = train_dataset(
+        videos,
+        sampling=experiment.clip_sampling(),
+        preprocessing=experiment.preprocessing(),
+        augmentation=experiment.augmentation(),
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        start_epoch=progress.epoch,
+        seed=experiment.data.seed,
+        ledger=ledger,
+        num_parallel=experiment.data.decode_threads,
+    )
+    num_classes = len(videos.class_names)
+    dataset = dataset.map(lambda clips, labels: (clips, tf.one_hot(labels, num_classes)))
+    saver = callbacks.Checkpoints(store=directory.checkpoints, progress=progress)
+    with ledger.user_errors():
+        model.fit(
+            dataset,
+            epochs=settings.epochs,
+            initial_epoch=progress.epoch,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[
+                callbacks.NonFiniteLossStop(steps_per_epoch=steps),
+                callbacks.LedgerCheck(
+                    ledger=ledger,
+                    max_failure_share=experiment.data.max_failure_share,
+                    path=directory.outcomes_file,
+                ),
+                callbacks.EpochMetrics(
+                    validate=_validator(experiment, model, validation, strategy),
+                    epochs=settings.epochs,
+                    validate_every=settings.validate_every,
+                ),
+                callbacks.EpochLog(directory.log_file),
+                keras.callbacks.TensorBoard(directory.tensorboard, write_graph=False),
+                saver,
+            ],
+        )
+    _say(f"decoding    {ledger.summary()}")
+    _say(f"trained     {_best_in_words(saver.progress)}; checkpoints in {directory.path}")
+    _plot_curves(directory)
+
+
+def evaluate(
+    experiment: Experiment,
+    directory: ModelDirectory,
+    strategy: tf.distribute.Strategy | None = None,
+) -> EvaluationReport:
+    """Scores the best checkpoint on the validation videos with several views of each."""
+    data = experiment.data
+    directory.check_same_model(experiment)
+    if data.validation is None:
+        directory.check_same_split(experiment)
+    class_names = directory.class_names()
+    videos = _validation_videos(experiment, class_names)
+    path, progress = directory.checkpoints.best()
+    with strategy_scope(strategy):
+        model = _build_model(experiment, len(class_names))
+        checkpoints.load_weights(model, path)
+    shuffled = ", frames shuffled" if data.shuffle_frames else ""
+    _say(
+        f"evaluating  epoch {progress.epoch} on {len(videos)} videos, "
+        f"{data.evaluation_clips} clips x {data.evaluation_crops} crops of each{shuffled}"
+    )
+    predictor = _predictor(experiment, model, strategy)
+    ledger = OutcomeLedger()
+    views = _views(
+        experiment,
+        videos,
+        predictor,
+        ledger,
+        num_clips=data.evaluation_clips,
+        num_crops=data.evaluation_crops,
+    )
+    if data.shuffle_frames:
+        views = shuffle_frames(views, seed=data.seed)
+    report = _score(predictor, views, videos, ledger)
+    scores = directory.evaluation_file(shuffled=data.shuffle_frames)
+    report.write(
+        scores,
+        model=experiment.model.name,
+        epoch=progress.epoch,
+        clips=data.evaluation_clips,
+        crops=data.evaluation_crops,
+        frames_shuffled=data.shuffle_frames,
+    )
+    _say(f"decoding    {ledger.summary()}")
+    _say(f"evaluated   {_scores_in_words(report)}; more in {scores}")
+    if not data.shuffle_frames:
+        _plot_confusion(directory, report, class_names)
+    ledger.check(data.max_failure_share)
+    return report
+
+
+def export(experiment: Experiment, directory: ModelDirectory) -> Path:
+    """Writes the best checkpoint as the next version under `export/`; returns its folder."""
+    from mvit_tf.export.saved_model import export_saved_model
+
+    directory.check_same_model(experiment)
+    class_names = directory.class_names()
+    path, progress = directory.checkpoints.best()
+    model = _build_model(experiment, len(class_names))
+    checkpoints.load_weights(model, path)
+    version = export_saved_model(
+        model,
+        directory.export,
+        class_names=class_names,
+        preprocessing=experiment.preprocessing(),
+        sampling=experiment.clip_sampling(),
+        num_clips=experiment.data.evaluation_clips,
+    )
+    _say(f"exported    epoch {progress.epoch} to {version}")
+    return version
+
+
+def _build_model(experiment: Experiment, num_classes: int) -> keras.Model:
+    return build_mvit(
+        experiment.model_config(num_classes),
+        name=experiment.model.name,
+        dtype=experiment.train.dtype,
+    )
+
+
+def _initial_weights(experiment: Experiment) -> str | PublishedWeights:
+    """What `model.initial_weights` means; a published set must see the frames it was made for.
+
+    Raises:
+        UserError: no such set, or `data` prepares frames in another way than the set's.
+    """
+    published = published_set(experiment.model.name, experiment.model.initial_weights)
+    if published is None:
+        return experiment.model.initial_weights
+    wrong = [
+        f"data.{name}={published.preprocessing[name]}"
+        for name in ("mean", "std", "channel_order")
+        if published.preprocessing[name] != getattr(experiment.data, name)
+    ]
+    if wrong:
+        raise UserError(
+            f"{published.model}'s weights {published.set!r} were trained on other pixel values; "
+            f"set {', '.join(wrong)}"
+        )
+    return published
+
+
+def _compile(model: keras.Model, experiment: Experiment, steps: int):
+    settings = experiment.train
+    optimizer = ReplicaAdamW(
+        warmup_cosine(
+            learning_rate=settings.learning_rate,
+            steps_per_epoch=steps,
+            epochs=settings.epochs,
+            warmup_epochs=settings.warmup_epochs,
+            warmup_start_learning_rate=settings.warmup_start_learning_rate,
+            end_learning_rate=settings.end_learning_rate,
+        ),
+        weight_decay=settings.weight_decay,
+        global_clipnorm=settings.clip_norm,
+    )
+    optimizer.build(model.trainable_variables)
+    model.compile(
+        optimizer,
+        loss=keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=settings.label_smoothing
+        ),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=settings.jit_compile,
+        steps_per_execution=settings.steps_per_execution,
+    )
+
+
+def _training_videos(experiment: Experiment) -> tuple[VideoList, VideoList | None]:
+    """Training videos, and validation videos if the experiment has any."""
+    data = experiment.data
+    if data.train is None:
+        raise UserError("data.train is not set; give a folder of class folders or a list")
+    videos = load_video_list(data.train, root=data.root, separator=data.separator)
+    if data.validation_fraction > 0:
+        return split_validation(videos, data.validation_fraction, data.seed)
+    if data.validation is None:
+        return videos, None
+    return videos, _validation_videos(experiment, videos.class_names)
+
+
+def _validation_videos(experiment: Experiment, class_names: tuple[str, ...]) -> VideoList:
+    data = experiment.data
+    if data.validation is not None:
+        return load_video_list(
+            data.validation, root=data.root, separator=data.separator, class_names=class_names
+        )
+    if data.validation_fraction > 0 and data.train is not None:
+        videos = load_video_list(
+            data.train, root=data.root, separator=data.separator, class_names=class_names
+        )
+        return split_validation(videos, data.validation_fraction, data.seed)[1]
+    raise UserError(
+        "there is nothing to evaluate on: set data.validation, or train with "
+        "data.validation_fraction"
+    )
+
+
+def _predictor(experiment, model, strategy) -> ViewPredictor:
+    replicas = num_replicas(strategy)
+    wanted = experiment.data.evaluation_batch_size or experiment.train.batch_size
+    if wanted % replicas:
+        raise UserError(
+            f"data.evaluation_batch_size={wanted} cannot be split evenly over {replicas} replicas"
+        )
+    return ViewPredictor(model, batch_size=wanted, strategy=strategy)
+
+
+def _validator(experiment, model, videos, strategy):
+    """Scores the model as it stands on one centre view of each video; `None` without videos."""
+    if videos is None:
+        return None
+    predictor = _predictor(experiment, model, strategy)
+    ledger = OutcomeLedger()
+    views = _views(experiment, videos, predictor, ledger, num_clips=1, num_crops=1)
+
+    def validate() -> EvaluationReport:
+        report = _score(predictor, views, videos, ledger)
+        ledger.check(experiment.data.max_failure_share)
+        return report
+
+    return validate
+
+
+def _views(experiment, videos, predictor, ledger, *, num_clips: int, num_crops: int):
+    return evaluation_views(
+        videos,
+        sampling=experiment.clip_sampling(),
+        preprocessing=experiment.preprocessing(),
+        num_clips=num_clips,
+        num_crops=num_crops,
+        batch_size=predictor.batch_size,
+        ledger=ledger,
+        num_parallel=experiment.data.decode_threads,
+    )
+
+
+def _score(predictor, views, videos: VideoList, ledger: OutcomeLedger) -> EvaluationReport:
+    with ledger.user_errors():
+        probabilities, num_views = predictor.average_by_video(views, len(videos))
+    if not num_views.any():
+        raise ledger.nothing_decoded()
+    return make_report(probabilities, num_views, videos, ledger.failures)
+
+
+def _plot_curves(directory: ModelDirectory):
+    from mvit_tf.analysis.plots import plot_training_curves
+
+    directory.plots.mkdir(exist_ok=True)
+    path = directory.plots / "training_curves.png"
+    plot_training_curves(directory.log_file, path)
+    _say(f"plotted     {path}")
+
+
+def _plot_confusion(directory: ModelDirectory, report: EvaluationReport, class_names):
+    from mvit_tf.analysis.plots import plot_confusion_matrix
+
+    directory.plots.mkdir(exist_ok=True)
+    path = directory.plots / "confusion_matrix.png"
+    plot_confusion_matrix(report.confusion_matrix, class_names, path)
+    _say(f"plotted     {path}")
+
+
+def _describe(experiment, model, videos, validation, steps, replicas):
+    settings = experiment.train
+    frames, height, width = experiment.clip_shape
+    _say(
+        f"model       {experiment.model.name}: {model.count_params():,} parameters, clips of "
+        f"{frames}x{height}x{width}, {settings.dtype}"
+    )
+    held_out = "no validation" if validation is None else f"{len(validation)} for validation"
+    _say(f"data        {len(videos)} videos of {len(videos.class_names)} classes, {held_out}")
+    devices = "1 device" if replicas == 1 else f"{replicas} devices"
+    _say(
+        f"training    {settings.epochs} epochs of {steps} steps, batch {settings.batch_size} "
+        f"on {devices}"
+    )
+
+
+def _best_in_words(progress: checkpoints.Progress) -> str:
+    if progress.best_accuracy is None:
+        return f"{progress.epoch} epochs, no validation, so the last is the best"
+    return (
+        f"{progress.epoch} epochs, best after {progress.best_epoch} with "
+        f"{progress.best_accuracy:.1%} top-1 on validation"
+    )
+
+
+def _scores_in_words(report: EvaluationReport) -> str:
+    top5 = "" if report.top5_of_decoded is None else f", top-5 {report.top5_of_decoded:.1%}"
+    missing = report.num_videos - report.num_decoded
+    of_all = f" ({report.top1_of_all:.1%} of all {report.num_videos})" if missing else ""
+    return f"top-1 {report.top1_of_decoded:.1%}{of_all}{top5}, loss {report.loss:.3f}"
+
+
+def _say(line: str):
+    print(line, flush=True)

@@ -1,0 +1,72 @@
+"""`mvit predict`: the most probable classes, and what becomes of videos that fail."""
+
+import json
+
+import pytest
+
+from mvit_tf.cli.main import main
+from mvit_tf.export.predictor import SavedModelPredictor
+from mvit_tf.export.saved_model import export_saved_model
+from tests.data.videos import write_numbered
+from tests.export.tiny import CLASS_NAMES, PREPROCESSING, SAMPLING, tiny_model
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("export")
+    export_saved_model(
+        tiny_model(),
+        directory,
+        class_names=CLASS_NAMES,
+        preprocessing=PREPROCESSING,
+        sampling=SAMPLING,
+        num_clips=2,
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return str(write_numbered(tmp_path_factory.mktemp("videos") / "numbers.mp4", 20))
+
+
+def test_prints_the_classes_by_probability(export, video, capsys):
+    assert main(["predict", str(export), video, "--top", "2"]) == 0
+    probabilities = SavedModelPredictor(export).predict_video(video)
+    first, second, _ = sorted(zip(probabilities, CLASS_NAMES, strict=True), reverse=True)
+    assert capsys.readouterr().out.splitlines() == [
+        video,
+        f"  {first[0]:6.1%}  {first[1]}",
+        f"  {second[0]:6.1%}  {second[1]}",
+    ]
+
+
+def test_a_bad_video_is_named_and_the_others_are_predicted(export, video, tmp_path, capsys):
+    empty, missing = tmp_path / "empty.mp4", tmp_path / "missing.mp4"
+    empty.touch()
+    assert main(["predict", str(export), str(empty), str(missing), video]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == video
+    assert len(printed.out.splitlines()) == 1 + len(CLASS_NAMES)
+    first, second, total = printed.err.splitlines()
+    assert str(empty) in first
+    assert "the file is empty" in first
+    assert str(missing) in second
+    assert total == "error: 2 of 3 videos could not be decoded"
+
+
+def test_json_holds_all_classes_and_the_failures(export, video, tmp_path, capsys):
+    assert main(["predict", str(export), video, str(tmp_path / "no.mp4"), "--json"]) == 2
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert good["video"] == video
+    assert set(good["probabilities"]) == set(CLASS_NAMES)
+    assert sum(good["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert bad["video"] == str(tmp_path / "no.mp4")
+    assert bad["error"] == "missing"
+
+
+def test_a_path_without_an_export_is_one_line(tmp_path, video, capsys):
+    assert main(["predict", str(tmp_path / "nothing"), video]) == 2
+    assert capsys.readouterr().err == (
+        f"error: no export at {tmp_path / 'nothing'}: not a directory\n"
+    )

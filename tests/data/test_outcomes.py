@@ -1,0 +1,72 @@
+import json
+import threading
+
+import pytest
+
+from mvit_tf.data.outcomes import OutcomeLedger
+from mvit_tf.errors import UserError
+
+
+def test_each_video_has_one_outcome_and_failures_stay():
+    ledger = OutcomeLedger()
+    assert not ledger.record("a.mp4")
+    assert ledger.record("b.mp4", "missing", "no such file")
+    assert not ledger.record("b.mp4", "decode_error", "later")
+    ledger.record("b.mp4")
+    ledger.record("c.mp4")
+    assert ledger.record("c.mp4", "decode_error", "cut off")
+    assert len(ledger) == 3
+    assert ledger.failures == {
+        "b.mp4": ("missing", "no such file"),
+        "c.mp4": ("decode_error", "cut off"),
+    }
+    assert ledger.failure("b.mp4") == "missing"
+    assert ledger.failure("a.mp4") is None and ledger.failure("never asked for") is None
+    assert ledger.summary() == "3 videos, 2 left out (1 decode_error, 1 missing)"
+
+
+def test_check_counts_and_names_the_first_files():
+    ledger = OutcomeLedger()
+    ledger.check(0.0)  # Nothing asked for yet.
+    for i in range(16):
+        ledger.record(f"{i}.mp4")
+    ledger.check(0.0)
+    for i in range(4):
+        ledger.record(f"bad{i}.mp4", "empty_file", "the file is empty")
+    ledger.check(0.2)
+    with pytest.raises(UserError) as error:
+        ledger.check(0.19)
+    message = str(error.value)
+    assert "20 videos, 4 left out (4 empty_file)" in message and "0.19" in message
+    assert "bad0.mp4 (empty_file: the file is empty)" in message
+    assert "bad2.mp4" in message and "bad3.mp4" not in message and "and 1 more" in message
+    assert "\n" not in message
+
+
+def test_write_gives_json_lines(tmp_path):
+    ledger = OutcomeLedger()
+    ledger.record("a.mp4")
+    ledger.record("ü.mp4", "missing", "no such file")
+    ledger.write(tmp_path / "outcomes.jsonl")
+    lines = (tmp_path / "outcomes.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"path": "a.mp4", "outcome": "ok", "detail": ""},
+        {"path": "ü.mp4", "outcome": "missing", "detail": "no such file"},
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["outcomes.jsonl"]
+
+
+def test_threads_report_a_new_failure_once():
+    ledger, new = OutcomeLedger(), []
+    start = threading.Barrier(8)
+
+    def work():
+        start.wait()
+        new.extend(ledger.record(f"{i}.mp4", "missing", "") for i in range(300))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ledger) == 300 and sum(new) == 300

@@ -1,0 +1,94 @@
+"""Tiny videos whose every frame carries its own number, for tests of decoding."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+
+BITS = 10
+BLOCK = 16
+WIDTH, HEIGHT = BITS // 2 * BLOCK, 64
+
+
+def numbered_frame(number):
+    """uint8 (64, 80, 3): `number` as two rows of black and white blocks over a grey ramp."""
+    frame = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    frame[:] = np.linspace(40, 200, WIDTH, dtype=np.uint8)[None, :, None]
+    for bit in range(BITS):
+        row, column = divmod(bit, BITS // 2)
+        top, left = row * BLOCK, column * BLOCK
+        frame[top : top + BLOCK, left : left + BLOCK] = 235 if number >> bit & 1 else 20
+    return frame
+
+
+def read_numbers(frames):
+    """The numbers that `numbered_frame` wrote into frames (..., 64, 80, 3)."""
+    numbers = np.zeros(frames.shape[:-3], np.int64)
+    for bit in range(BITS):
+        row, column = divmod(bit, BITS // 2)
+        top, left = row * BLOCK + 4, column * BLOCK + 4
+        block = frames[..., top : top + BLOCK - 8, left : left + BLOCK - 8, :]
+        numbers |= (block.mean(axis=(-3, -2, -1)) > 128).astype(np.int64) << bit
+    return numbers
+
+
+def write_video(
+    path,
+    frames,
+    *,
+    fps=30,
+    codec="libx264",
+    pix_fmt="yuv420p",
+    gop=12,
+    bframes=0,
+    stamps=None,
+    rotation=None,
+    container_options=None,
+    **codec_options,
+):
+    """Encodes uint8 frames (T, H, W, 3).
+
+    Args:
+        stamps: optional sequence of float, the moment of each frame in seconds.
+        rotation: optional dict of keyword arguments for `set_display_rotation`.
+    """
+    options = {"threads": "1", **codec_options}
+    if codec == "libx264":
+        options = {"preset": "veryfast", "crf": "18", "bf": str(bframes), **options}
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        stream.gop_size = gop
+        stream.options = options
+        if stamps is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if rotation:
+            stream.set_display_rotation(**rotation)
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if stamps is not None:
+                frame.time_base = Fraction(1, 1000)
+                frame.pts = round(stamps[number] * 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_numbered(path, num_frames, **options):
+    """A video of `num_frames` frames, frame i carrying the number i."""
+    return write_video(path, [numbered_frame(i) for i in range(num_frames)], **options)
+
+
+def write_audio(path, seconds=0.5):
+    """A file with sound and no picture."""
+    rate, size = 16000, 1024
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=rate, layout="mono")
+        for start in range(0, int(seconds * rate), size):
+            frame = av.AudioFrame(format="fltp", layout="mono", samples=size)
+            frame.planes[0].update(np.zeros(size, np.float32).tobytes())
+            frame.sample_rate, frame.pts = rate, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path

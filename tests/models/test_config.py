@@ -1,0 +1,104 @@
+"""What follows from the few numbers of a config."""
+
+import pytest
+
+import mvit_tf
+from mvit_tf.errors import UserError
+
+
+def grids(name):
+    return {
+        spec.index: (spec.query_grid, spec.key_grid) for spec in mvit_tf.get_config(name).blocks()
+    }
+
+
+def test_first_blocks_of_stages_keep_a_14x14_key_grid():
+    # The key stride of a stage's first block is reduced before its input has been pooled.
+    for index, (_, key_grid) in grids("mvit_b_16x4").items():
+        assert key_grid == ((8, 14, 14) if index in (1, 3, 14) else (8, 7, 7))
+
+
+def test_sequence_shrinks_from_25089_to_393():
+    config = mvit_tf.get_config("mvit_b_16x4")
+    assert config.sequence_length(config.patch_grid) == 25089
+    assert config.sequence_length(config.blocks()[-1].query_grid) == 393
+    vit = mvit_tf.get_config("vit_b_8x8")
+    assert {vit.sequence_length(spec.grid) for spec in vit.blocks()} == {1569}
+
+
+def test_channels_widen_in_the_last_mlp_or_the_first_attention():
+    v1 = mvit_tf.get_config("mvit_b_16x4").blocks()
+    assert [(s.input_dim, s.attention_dim, s.output_dim) for s in v1[:4]] == [
+        (96, 96, 192),
+        (192, 192, 192),
+        (192, 192, 384),
+        (384, 384, 384),
+    ]
+    v2 = mvit_tf.get_config("mvitv2_s_16x4").blocks()
+    assert [(s.input_dim, s.attention_dim, s.output_dim) for s in v2[:4]] == [
+        (96, 96, 96),
+        (96, 192, 192),
+        (192, 192, 192),
+        (192, 384, 384),
+    ]
+
+
+def test_kernels_of_slowfasts_depth_24_file_are_stride_plus_one():
+    blocks = mvit_tf.get_config("mvit_b24_32x3_slowfast").blocks()
+    assert [spec.key_kernel for spec in blocks] == (
+        [(1, 9, 9)] * 2 + [(1, 5, 5)] * 3 + [(1, 3, 3)] * 16 + [(1, 1, 1)] * 3
+    )
+    assert not any(spec.has_key_pooling for spec in blocks[21:])
+
+
+def test_tables_at_312_pixels_are_sized_by_division_not_by_the_convolutions():
+    blocks = mvit_tf.get_config("mvitv2_l_40x3").blocks()
+    assert blocks[44].grid == (20, 20, 20)
+    assert blocks[47].query_grid == (20, 10, 10)
+    lengths = {spec.index: spec.relative_table_lengths for spec in blocks}
+    assert lengths[0] == (39, 155, 155)
+    assert lengths[8] == lengths[44] == (39, 37, 37)
+    assert lengths[47] == (39, 17, 17)
+
+
+def test_stochastic_depth_grows_linearly():
+    rates = [spec.drop_path_rate for spec in mvit_tf.get_config("mvit_b_16x4").blocks()]
+    assert rates[0] == 0 and rates[-1] == pytest.approx(0.2)
+    assert rates[5] == pytest.approx(0.2 * 5 / 15)
+
+
+def test_config_survives_plain_data():
+    for name in mvit_tf.list_models():
+        config = mvit_tf.get_config(name)
+        assert mvit_tf.MViTConfig().replace(**config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"input_size": (16, 225, 224)}, "H = 225 must be a multiple of 4 .*224 or 228"),
+        ({"input_size": (15, 224, 224)}, "T = 15 must be a multiple of 2 .*14 or 16"),
+        ({"input_size": (16, 224)}, "three ints"),
+        ({"num_heads": 5}, "num_heads=5"),
+        ({"drop_path_rate": 1.0}, r"\[0, 1\), got 1.0"),
+        ({"pool_mode": "mean"}, "'mean'"),
+        ({"class_token": False}, "readout='mean'"),
+        ({"depth": (1, 2)}, "'depth'; did you mean 'depths'"),
+        ({"image": True}, "T = 1"),
+        ({"num_classes": 0}, "num_classes must be an int >= 1, got 0"),
+    ],
+)
+def test_mistakes_are_named(fields, message):
+    with pytest.raises(UserError, match=message):
+        mvit_tf.get_config("mvit_b_16x4").replace(**fields)
+
+
+def test_unknown_model_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'mvit_b_16x4'"):
+        mvit_tf.create_model("mvit_b_16x5")
+
+
+@pytest.mark.parametrize("shape", [(16, 224, 224), (16, 224, 224, 1)])
+def test_input_shape_must_be_frames_of_three_channels(shape):
+    with pytest.raises(UserError, match=r"\(T, H, W, 3\)"):
+        mvit_tf.create_model("mvit_b_16x4", input_shape=shape)

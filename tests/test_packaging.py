@@ -1,0 +1,44 @@
+"""What an installed copy holds: every module, every experiment, nothing else."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    # A copy: setuptools builds beside its sources, and would leave that in the checkout.
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "mvit_tf", "configs"):
+        (source / name).symlink_to(ROOT / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    subprocess.run([*command, "-w", folder, source], check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def test_the_wheel_holds_every_module_and_experiment(wheel):
+    modules = {
+        str(path.relative_to(ROOT))
+        for kind in ("py", "yaml")
+        for path in ROOT.glob(f"mvit_tf/**/*.{kind}")
+    }
+    experiments = {f"mvit_tf/configs/{path.name}" for path in ROOT.glob("configs/*.yaml")}
+    assert "mvit_tf/configs/demo.yaml" in experiments
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == modules | experiments
+
+
+def test_the_wheel_brings_the_command_and_the_licence(wheel):
+    names = [name for name in wheel.namelist() if ".dist-info/" in name]
+    (commands,) = [name for name in names if name.endswith("entry_points.txt")]
+    assert "mvit = mvit_tf.cli.main:main" in wheel.read(commands).decode()
+    assert any(name.endswith("LICENSE") for name in names)

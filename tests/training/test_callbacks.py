@@ -1,0 +1,92 @@
+"""Early ends that must not save anything, and what an epoch's logs hold."""
+
+import csv
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from mvit_tf.data.outcomes import OutcomeLedger
+from mvit_tf.errors import UserError
+from mvit_tf.training.callbacks import (
+    Checkpoints,
+    EpochLog,
+    EpochMetrics,
+    LedgerCheck,
+    NonFiniteLossStop,
+)
+from mvit_tf.training.checkpoints import CheckpointStore, Progress
+
+
+def linear_model(learning_rate=0.1):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(learning_rate), loss="mse")
+    return model
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path):
+    x = np.ones((12, 2), "float32")
+    x[7] = np.inf  # step 4 of batches of 2
+    store = CheckpointStore(tmp_path)
+    stop = NonFiniteLossStop(steps_per_epoch=6)
+    saver = Checkpoints(store=store, progress=Progress())
+    model = linear_model()
+    with pytest.raises(UserError, match=r"at step 4 \(epoch 1, step 4 of 6\); no checkpoint"):
+        model.fit(x, np.ones(12), batch_size=2, shuffle=False, verbose=0, callbacks=[stop, saver])
+    assert store.newest() is None
+
+    x[7] = 1.0
+    model = linear_model()
+    model.fit(x, np.ones(12), batch_size=2, verbose=0, callbacks=[stop, saver])
+    assert store.newest()[1].epoch == 1
+    x[0] = np.nan
+    with pytest.raises(UserError, match=r"loss is nan at step 7 \(epoch 2, step 1 of 6\)"):
+        model.fit(x, np.ones(12), batch_size=2, shuffle=False, verbose=0, initial_epoch=1,
+                  epochs=2, callbacks=[stop, saver])  # fmt: skip
+    assert store.newest()[1].epoch == 1
+
+
+def test_validation_comes_every_few_epochs_and_after_the_last(tmp_path):
+    scores = iter([(0.9, 0.5), (0.7, 0.25), (0.8, 0.75)])
+
+    def validate():
+        loss, accuracy = next(scores)
+        return SimpleNamespace(loss=loss, top1_of_decoded=accuracy)
+
+    saver = Checkpoints(store=CheckpointStore(tmp_path), progress=Progress())
+    history = linear_model(0.125).fit(
+        np.ones((4, 2)), np.ones(4), epochs=5, verbose=0,
+        callbacks=[EpochMetrics(validate=validate, epochs=5, validate_every=2),
+                   EpochLog(tmp_path / "log.csv"), saver],
+    )  # fmt: skip
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["val_accuracy"] for row in rows] == ["", "0.5", "", "0.25", "0.75"]
+    assert [row["val_loss"] for row in rows] == ["", "0.9", "", "0.7", "0.8"]
+    assert {row["learning_rate"] for row in rows} == {"0.125"}
+    assert [float(row["loss"]) for row in rows] == history.history["loss"]
+    assert saver.progress == Progress(epoch=5, best_epoch=5, best_accuracy=0.75, best_loss=0.8)
+
+
+def test_an_epoch_that_comes_again_replaces_its_row_and_later_ones(tmp_path):
+    log = EpochLog(tmp_path / "log.csv")
+    for epoch, loss in ((0, 3.0), (1, 2.0), (2, 1.0), (1, 2.5)):
+        log.on_epoch_end(epoch, {"loss": loss, "accuracy": 0.5})
+    assert (tmp_path / "log.csv").read_text().splitlines() == [
+        "epoch,loss,accuracy,learning_rate,val_loss,val_accuracy",
+        "0,3.0,0.5,,,",
+        "1,2.5,0.5,,,",
+    ]
+
+
+def test_too_many_failed_videos_end_the_run_with_the_outcomes_on_disk(tmp_path):
+    ledger = OutcomeLedger()
+    for index in range(9):
+        ledger.record(f"{index}.mp4")
+    ledger.record("bad.mp4", "empty_file", "0 bytes")
+    outcomes = tmp_path / "outcomes.jsonl"
+    LedgerCheck(ledger=ledger, max_failure_share=0.1, path=outcomes).on_epoch_end(0)
+    assert len(outcomes.read_text().splitlines()) == 10
+    with pytest.raises(UserError, match=r"bad.mp4 \(empty_file: 0 bytes\)"):
+        LedgerCheck(ledger=ledger, max_failure_share=0.05, path=outcomes).on_epoch_end(0)

@@ -1,0 +1,227 @@
+"""The modes of train.py on real videos: exact resume, evaluation, export, fine-tuning."""
+
+import csv
+import json
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mvit_tf.errors import UserError
+from mvit_tf.training import callbacks, trainer
+from mvit_tf.training.checkpoints import read_progress
+from tests.training.tiny import write_config, write_videos
+from tests.training.two_devices import run_on_two_devices
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    root = write_videos(tmp_path_factory.mktemp("videos"))
+    (root / "up" / "zero.mp4").write_bytes(b"")
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, videos):
+    return write_config(tmp_path_factory.mktemp("config") / "tiny.yaml", videos)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, config):
+    """A model directory after four uninterrupted epochs."""
+    directory = tmp_path_factory.mktemp("straight")
+    trainer.run(mode="train", model_dir=directory, config_file=config)
+    return directory
+
+
+def arrays(path):
+    """Every array of a checkpoint: weights, optimizer, random generators."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, node: found.update({name: node[()]})
+            if isinstance(node, h5py.Dataset)
+            else None
+        )
+    return found
+
+
+def log_rows(directory):
+    with open(directory / "train_log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_model_directory_holds_what_the_readme_says(trained):
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*")}
+    assert {
+        "experiment.yaml",
+        "labels.txt",
+        "checkpoints/best.weights.h5",
+        "checkpoints/last.weights.h5",
+        "train_log.csv",
+        "outcomes.jsonl",
+        "tensorboard/train",
+        "plots/training_curves.png",
+    } <= names
+    rows = log_rows(trained)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    # One epoch of three steps of warm-up to 1e-3, then a cosine to 1e-6.
+    assert float(rows[0]["learning_rate"]) == pytest.approx(1e-3, rel=1e-5)
+    assert float(rows[3]["learning_rate"]) == pytest.approx(1e-6, rel=1e-3)
+    assert all(np.isfinite(float(row["val_loss"])) for row in rows)
+    outcomes = (trained / "outcomes.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["outcome"] for line in outcomes]
+    assert (kinds.count("ok"), kinds.count("empty_file")) == (24, 1)
+    assert read_progress(trained / "checkpoints" / "last.weights.h5").epoch == 4
+
+
+@pytest.mark.parametrize("stopped_before", ["validation", "checkpoint"])
+def test_an_interrupted_run_ends_with_the_same_bits(
+    tmp_path, monkeypatch, config, trained, stopped_before
+):
+    """Stopped in its third epoch, before or after the log's row of it, and started again."""
+    stopped = {"validation": callbacks.EpochMetrics, "checkpoint": callbacks.Checkpoints}
+    kind = stopped[stopped_before]
+    original = kind.on_epoch_end
+
+    def interrupted(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        original(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "on_epoch_end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run(mode="train", model_dir=tmp_path, config_file=config)
+    last = tmp_path / "checkpoints" / "last.weights.h5"
+    assert read_progress(last).epoch == 2
+    trainer.run(mode="train", model_dir=tmp_path)
+
+    straight = arrays(trained / "checkpoints" / "last.weights.h5")
+    resumed = arrays(last)
+    assert straight.keys() == resumed.keys()
+    assert any("optimizer" in name for name in straight)
+    assert len(straight["mvit_tf/random_generator_states"]) >= 2
+    for name, value in straight.items():
+        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
+    assert read_progress(last) == read_progress(trained / "checkpoints" / "last.weights.h5")
+    assert log_rows(tmp_path) == log_rows(trained)
+
+
+def test_evaluation_and_export_use_the_best_weights(trained):
+    trainer.run(mode="eval", model_dir=trained)
+    report = json.loads((trained / "evaluation.json").read_text())
+    assert (report["num_videos"], report["num_decoded"], report["clips"]) == (8, 8, 2)
+    assert sum(map(sum, report["confusion_matrix"])) == 8
+    assert report["epoch"] == read_progress(trained / "checkpoints" / "best.weights.h5").epoch
+    assert (trained / "plots" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+    trainer.run(mode="eval", model_dir=trained, overrides="data.shuffle_frames=true")
+    shuffled = json.loads((trained / "evaluation_shuffled_frames.json").read_text())
+    assert shuffled["frames_shuffled"]
+    assert shuffled["loss"] != report["loss"]
+    assert json.loads((trained / "evaluation.json").read_text()) == report
+
+    trainer.run(mode="export", model_dir=trained)
+    served = tf.saved_model.load(str(trained / "export" / "1")).signatures["serving_default"]
+    output = served(frames=tf.zeros([1, 4, 48, 48, 3], tf.uint8))
+    assert output["probabilities"].shape == (1, 8)
+    names = (trained / "labels.txt").read_text().split()
+    assert [name.decode() for name in output["classes"].numpy()[0]] == names
+
+
+@pytest.mark.parametrize(
+    ("mode", "overrides", "message"),
+    [
+        ("train", "train.batch_size=4", r"another experiment: train.batch_size \(8 there, 4 now\)"),
+        ("train", "model.overrides.depths=[1,2],data.seed=3", "model.overrides .*, data.seed"),
+        ("eval", "data.short_side=40", r"data.short_side \(36 there, 40 now\)"),
+        ("export", "data.sampling_rate=3", r"data.sampling_rate \(2.0 there, 3.0 now\)"),
+        ("eval", "data.seed=5", r"data.seed \(0 there, 5 now\)"),
+    ],
+)
+def test_another_experiment_in_a_model_directory_is_refused(trained, mode, overrides, message):
+    with pytest.raises(UserError, match=message):
+        trainer.run(mode=mode, model_dir=trained, overrides=overrides)
+
+
+def test_fine_tuning_takes_all_but_the_head(tmp_path, config, trained):
+    three = write_videos(tmp_path / "videos")
+    for name in ("up", "up_left", "up_right", "down_left", "down_right"):
+        for video in (three / name).iterdir():
+            video.unlink()
+        (three / name).rmdir()
+    weights = (
+        f"data.train={three},train.epochs=1,train.warmup_epochs=0,model.initial_weights={trained}"
+    )
+    with pytest.raises(UserError, match="was trained on 8 classes, the model has 3.*reset_head"):
+        trainer.run(
+            mode="train", model_dir=tmp_path / "tuned", config_file=config, overrides=weights
+        )
+    # The refused run leaves nothing behind that stands in the way of the right one.
+    trainer.run(
+        mode="train",
+        model_dir=tmp_path / "tuned",
+        config_file=config,
+        overrides=weights + ",model.reset_head=true,train.learning_rate=1e-9,"
+        "train.warmup_start_learning_rate=0,train.end_learning_rate=0,train.weight_decay=0",
+    )
+    tuned = arrays(tmp_path / "tuned" / "checkpoints" / "last.weights.h5")
+    before = arrays(trained / "checkpoints" / "best.weights.h5")
+    patches = "layers/patch_embedding/vars/0"
+    np.testing.assert_allclose(tuned[patches], before[patches], atol=1e-7)
+    assert tuned["layers/dense/vars/0"].shape[1] == 3
+
+
+def test_too_many_damaged_videos_end_the_run(tmp_path, config):
+    with pytest.raises(UserError, match=r"zero.mp4 \(empty_file"):
+        trainer.run(
+            mode="train",
+            model_dir=tmp_path,
+            config_file=config,
+            overrides="data.max_failure_share=0.01,data.validation_fraction=0",
+        )
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_two_devices_train_to_the_weights_of_one(tmp_path, config):
+    """Without dropout, whose random numbers each replica draws for itself."""
+    distances = run_on_two_devices(
+        f"""
+        import h5py
+        import numpy as np
+        from mvit_tf.training import trainer
+
+        def weights(devices):
+            directory = "{tmp_path}/" + str(devices)
+            trainer.run(mode="train", model_dir=directory, config_file="{config}", overrides=(
+                "train.epochs=1,train.warmup_epochs=0,data.validation_fraction=0,"
+                "model.overrides.depths=[1],model.overrides.head_dropout_rate=0,"
+                f"train.devices={{devices}}"))
+            with h5py.File(directory + "/checkpoints/last.weights.h5") as file:
+                return [file["layers/dense/vars/0"][()], file["layers/patch_embedding/vars/0"][()]]
+
+        two, one = weights(2), weights(1)
+        result = [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(two, one)]
+        """
+    )
+    assert max(distances) < 1e-3
+
+
+def test_mixed_bfloat16_and_more_epochs_on_a_resumed_run(tmp_path, config, capsys):
+    options = "train.dtype=mixed_bfloat16,train.warmup_epochs=0,train.epochs="
+    trainer.run(mode="train", model_dir=tmp_path, config_file=config, overrides=options + "1")
+    assert "mixed_bfloat16" in capsys.readouterr().out
+    assert keras.config.dtype_policy().name == "float32"
+    last = tmp_path / "checkpoints" / "last.weights.h5"
+    assert arrays(last)["layers/dense/vars/0"].dtype == "f4"
+
+    trainer.run(mode="train", model_dir=tmp_path, config_file=config, overrides=options + "2")
+    output = capsys.readouterr().out
+    assert "changed     train.epochs: 1 -> 2" in output
+    assert "resuming    after epoch 1" in output
+    assert read_progress(last).epoch == 2
+    trainer.run(mode="train", model_dir=tmp_path)
+    assert "nothing to train: 2 of 2 epochs are done" in capsys.readouterr().out
