@@ -55,7 +55,7 @@ def _stage_table(config):
                 str(config.sequence_length(blocks[-1].query_grid)),
             ]
         )
-    return _table(["stage", "operators", "output T×H×W×C", "tokens"], rows)
+    return format_table(["stage", "operators", "output T×H×W×C", "tokens"], rows)
 
 
 def _block_table(config, cost):
@@ -74,7 +74,7 @@ def _block_table(config, cost):
     rows.append(
         ["total", *blank, f"{cost.params:,}", f"{cost.macs / 1e9:.2f}", f"{elements / 1e6:.2f}"]
     )
-    return _table(
+    return format_table(
         [
             "block",
             "dim→attn→out",
@@ -110,7 +110,8 @@ def _block_cells(config, spec, block):
     ]
 
 
-def _table(header, rows):
+def format_table(header, rows):
+    """Rows of text in aligned columns under a ruled header."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(

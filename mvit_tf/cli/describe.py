@@ -13,9 +13,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="name of a model, for example mvit_b_16x4; without it the names are listed",
     )
+    parser.add_argument(
+        "--compare",
+        choices=["paper"],
+        help="every model's parameters and multiply-adds beside the published ones",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.compare:
+        from mvit_tf.analysis.published_costs import compare_with_papers
+
+        print(compare_with_papers())
+        return
     if arguments.model is None:
         from mvit_tf.models import list_models
 

@@ -2,9 +2,9 @@
 
 Bright shapes drift over a still, textured background in one of eight directions. Each lives
 for a few frames only and is then reborn elsewhere with another look. Positions wrap around the
-frame and lives begin at random, so a single frame looks the same whatever the class; and since
-few frames of a life meet again once a clip's frames are shuffled, and as often backwards as
-forwards, shuffling takes the class away as well. Only the order of the frames tells it.
+frame and lives begin at random, so a single frame looks the same whatever the class. Few
+frames of a life meet again once a clip's frames are shuffled, and as often backwards as
+forwards, so shuffling takes the direction away and leaves at most a hint of its axis.
 """
 
 import concurrent.futures

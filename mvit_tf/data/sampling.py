@@ -10,7 +10,7 @@ import numpy as np
 
 from mvit_tf.errors import UserError
 
-RULES = ("linspace", "stride")
+RULES = ("linspace", "stride", "segments")
 
 # An index that is whole on paper may come out just below it in floating point.
 _ROUNDING_GUARD = 1e-6
@@ -25,11 +25,15 @@ class ClipSampling:
     run evenly from the first to the last of the span, so 16x4 at 30 frames a second takes
     0, 4, 8, 12, 16, 21, ..., 63, a step of 4.2. The rule "stride" takes 0, 4, 8, ..., 60.
 
+    The rule "segments" is that of Something-Something (`slowfast/datasets/ssv2.py`): the whole
+    video in `num_frames` equal segments, a random frame of each in training and the middle one
+    in evaluation, where there is only one such clip. It has no use for rate and frame rate.
+
     Args:
         num_frames: int. Frames in a clip, T.
         sampling_rate: int or float. Step between frames, counted at `target_fps`.
         target_fps: float. Frames a second that `sampling_rate` refers to.
-        rule: "linspace" or "stride".
+        rule: "linspace", "stride" or "segments".
 
     Raises:
         UserError: a value out of range.
@@ -104,11 +108,26 @@ class ClipSampling:
 
     def training_indices(self, num_video_frames, fps, rng):
         """Frame indices of one random clip, int64 (num_frames,)."""
+        if self.rule == "segments":
+            first, last = self._segments(num_video_frames)
+            return rng.integers(first, last, endpoint=True)
         start = self.random_start(num_video_frames, fps, rng)
         return self.indices(start, num_video_frames, fps)
 
     def evaluation_indices(self, num_video_frames, fps, num_clips):
-        """Frame indices of evenly spread clips, int64 (num_clips, num_frames)."""
+        """Frame indices of evenly spread clips, int64 (num_clips, num_frames).
+
+        Raises:
+            UserError: `num_clips` below 1, or above 1 by the rule "segments".
+        """
+        if self.rule == "segments":
+            if num_clips != 1:
+                raise UserError(
+                    f"the sampling rule 'segments' has one evaluation clip, not {num_clips}: "
+                    "others would hold the same frames"
+                )
+            first, last = self._segments(num_video_frames)
+            return ((first + last) // 2)[None]
         starts = self.uniform_starts(num_video_frames, fps, num_clips)
         return np.stack([self.indices(start, num_video_frames, fps) for start in starts])
 
@@ -120,6 +139,12 @@ class ClipSampling:
     def from_dict(cls, fields):
         """The inverse of `to_dict`."""
         return cls(**fields)
+
+    def _segments(self, num_video_frames):
+        """First and last frame index of each segment, two int64 arrays (num_frames,)."""
+        length = (num_video_frames - 1) / self.num_frames
+        edges = np.round(length * np.arange(self.num_frames + 1)).astype(np.int64)
+        return edges[:-1], edges[1:]
 
     def _slack(self, num_video_frames, fps):
         """How many frames the video is longer than a clip; 0 if it is shorter."""

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from official.modeling import hyperparams
 
-from mvit_tf.data.sampling import ClipSampling
+from mvit_tf.data.sampling import RULES, ClipSampling
 from mvit_tf.data.transforms import Augmentation, Preprocessing
 from mvit_tf.errors import UserError
 from mvit_tf.models import MViTConfig, get_config
@@ -72,7 +72,8 @@ class DataSection(hyperparams.Config):
         separator: what stands between path and label in a list; `None` is white space.
         sampling_rate: step between the frames of a clip, in frames at `target_fps`.
         target_fps: frame rate that `sampling_rate` counts in.
-        sampling_rule: "linspace" (SlowFast's: the frames span the whole clip) or "stride".
+        sampling_rule: "linspace" (SlowFast's: the frames span the whole clip), "stride" or
+            "segments" (Something-Something's: the whole video); see `ClipSampling`.
         short_side: pixels of a frame's short side before an evaluation crop.
         mean, std: per channel, of pixels scaled to [0, 1].
         channel_order: "rgb" or "bgr".
@@ -94,7 +95,7 @@ class DataSection(hyperparams.Config):
     separator: str | None = None
     sampling_rate: float = option(4.0, above=0.0)
     target_fps: float = option(30.0, above=0.0)
-    sampling_rule: str = option("linspace", choices=("linspace", "stride"))
+    sampling_rule: str = option("linspace", choices=RULES)
     short_side: int = option(256, minimum=1)
     mean: list[float] = option([0.45, 0.45, 0.45], length=3)
     std: list[float] = option([0.225, 0.225, 0.225], above=0.0, length=3)

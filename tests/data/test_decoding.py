@@ -157,9 +157,10 @@ def test_cover_picture_is_no_video(tmp_path):
 
 
 def test_text_and_folder_are_no_videos(tmp_path):
-    (tmp_path / "text.mp4").write_text("not a video at all\n" * 50)
+    for name in ("text.mp4", "text.txt"):
+        (tmp_path / name).write_text("not a video at all\n" * 50)
     (tmp_path / "folder.mp4").mkdir()
-    for name in ("text.mp4", "folder.mp4"):
+    for name in ("text.mp4", "text.txt", "folder.mp4"):
         with pytest.raises(DecodeError) as caught, open_video(tmp_path / name):
             pass
         assert caught.value.outcome == "container_error"

@@ -116,6 +116,12 @@ def test_epochs_are_permutations_that_differ(videos):
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
+def test_crops_differ_between_epochs(videos):
+    still = videos.subset([0])  # All its frames are alike, so only the crop can change.
+    clips = [clip.round(4).tobytes() for clip, _ in batches(still, batch_size=1, epochs=8)]
+    assert len(set(clips)) >= 6
+
+
 def test_random_clips_differ_between_epochs_and_lie_where_sampling_says(tmp_path):
     path = write_numbered(tmp_path / "long.mp4", 60)
     videos = VideoList((str(path),), (0,), ("a",))

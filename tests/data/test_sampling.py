@@ -96,3 +96,17 @@ def test_bad_values_are_refused_and_quoted(arguments, quoted):
 def test_no_clips_is_refused():
     with pytest.raises(UserError, match="num_clips.*0"):
         ClipSampling(8).uniform_starts(100, 30.0, 0)
+
+
+def test_segments_cover_the_video():
+    sampling = ClipSampling(num_frames=8, rule="segments")
+    # SlowFast's formula, ten frames a segment.
+    assert sampling.evaluation_indices(81, 12.0, 1).tolist() == [[5, 15, 25, 35, 45, 55, 65, 75]]
+    assert sampling.evaluation_indices(5, 12.0, 1).tolist() == [[0, 0, 1, 2, 2, 2, 3, 4]]
+    draws = np.stack(
+        [sampling.training_indices(81, 12.0, np.random.default_rng(seed)) for seed in range(200)]
+    )
+    assert draws.min(0).tolist() == [10 * i for i in range(8)]
+    assert draws.max(0).tolist() == [10 * i + 10 for i in range(8)]
+    with pytest.raises(UserError, match="one evaluation clip, not 5"):
+        sampling.evaluation_indices(81, 12.0, 5)

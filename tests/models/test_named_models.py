@@ -1,8 +1,10 @@
 """Every named model: parameters and multiply-adds, exactly."""
 
+import numpy as np
 import pytest
 
 import mvit_tf
+from mvit_tf.analysis.published_costs import PUBLISHED, REMARKS, compare_with_papers
 
 # parameters, GMACs; the papers' where they give them.
 EXPECTED = {
@@ -45,3 +47,28 @@ def test_other_pooling_is_the_same_name_with_a_field():
     wide = mvit_tf.get_config("mvit_b24_wide").replace(pool_mode="max")
     cost = mvit_tf.complexity(wide)  # MViT, Table 17: 72.9 M, 32.7 G
     assert (round(cost.params / 1e6, 1), round(cost.macs / 1e9, 1)) == (72.9, 32.6)
+
+
+def test_published_figures_are_met_within_a_hundredth_or_explained():
+    table = compare_with_papers()
+    for name, (params, macs, _) in PUBLISHED.items():
+        cost = mvit_tf.complexity(mvit_tf.get_config(name))
+        differs = max(abs(cost.params / 1e6 / params - 1), abs(cost.macs / 1e9 / macs - 1)) > 0.011
+        assert differs == (name in REMARKS), name
+        assert name in table
+    assert len(table.splitlines()) == 2 + len(mvit_tf.list_models())
+
+
+VIDEO = [name for name in mvit_tf.list_models() if not mvit_tf.get_config(name).image]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VIDEO)
+def test_every_video_model_takes_other_sizes(name):
+    size = 160, 192
+    for frames in (4, 8, 64):
+        model = mvit_tf.create_model(name, input_shape=(frames, *size, 3), num_classes=7)
+        assert model.output_shape == (None, 7)
+        if frames == 8:
+            logits = model.predict(np.zeros((1, frames, *size, 3), np.float32), verbose=0)
+            assert np.isfinite(logits).all()
