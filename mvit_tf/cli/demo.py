@@ -21,7 +21,7 @@ SUMMARY = "make videos, train, evaluate, export and predict, to see everything w
 
 # Videos of each of the eight directions. The best checkpoint is chosen by `validation`, so the
 # score that is reported comes from videos that had no part in anything: `held_out`.
-VIDEOS_PER_CLASS = {"train": 80, "validation": 4, "held_out": 12}
+VIDEOS_PER_CLASS = {"train": 96, "validation": 6, "held_out": 16}
 _PREDICTED_VIDEOS = 4
 _CLASSES_SHOWN = 3
 
