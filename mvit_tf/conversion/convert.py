@@ -1,12 +1,12 @@
 """From a PyTorch file to a Keras weights file."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 from mvit_tf.conversion.loading import load_pytorch_weights, read_weights
 from mvit_tf.conversion.variant import config_of_weights, variant_of_shapes
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_atomically
 from mvit_tf.models import build_mvit, get_config
 
 
@@ -46,14 +46,10 @@ def convert_file(source, destination, *, model=None, num_classes=None):
 
 
 def _save_weights(model, destination):
-    temporary = destination.with_name(f".writing-{os.getpid()}.{destination.name}")
     try:
-        model.save_weights(temporary)
-        os.replace(temporary, destination)
+        write_atomically(destination, model.save_weights)
     except OSError as error:
         raise UserError(f"{destination} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _call(name, config, destination):

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from mvit_tf.conversion.tensors import concatenate
+from mvit_tf.conversion.tensors import concatenate, to_keras_axes
 
 _LEAVES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 _BLOCK_PATH = re.compile(r"block_(\d+)/(.+)")
@@ -33,6 +33,13 @@ class NameTable:
             return _to_path(name, self.modules, self.parameters)
         path = _to_path(block[2], self.block_modules, self.block_parameters)
         return path and f"block_{int(block[1]):02d}/{path}"
+
+    def read(self, state_dict):
+        """Names -> Tensor as paths -> Tensor with Keras' axes; unknown names are left out."""
+        paths = {name: self.to_path(name) for name in state_dict}
+        return {
+            path: to_keras_axes(path, state_dict[name]) for name, path in paths.items() if path
+        }
 
     def to_name(self, path):
         """The PyTorch name of a path; None where the layout has no such parameter."""

@@ -11,7 +11,6 @@ import numpy as np
 from mvit_tf.conversion.names import NameTable, fuse_qkv, place_widening
 from mvit_tf.conversion.tensors import (
     stored_twice,
-    to_keras_axes,
     to_pytorch_axes,
     without_time,
 )
@@ -60,12 +59,7 @@ def to_keras(state_dict):
     for name, tensor in state_dict.items():
         name = _SECOND_NAME.sub(r"\1.\3_\2.\4", name)
         once[name] = stored_twice(once[name], tensor) if name in once else tensor
-    tensors = {}
-    for name, tensor in once.items():
-        path = _NAMES.to_path(name)
-        if path is not None:
-            tensors[path] = to_keras_axes(path, tensor)
-    return place_widening(fuse_qkv(tensors))
+    return place_widening(fuse_qkv(_NAMES.read(once)))
 
 
 def to_pytorch(variables, *, image):

@@ -5,7 +5,7 @@ two-dimensional patch kernels and pooling kernels of one frame.
 """
 
 from mvit_tf.conversion.names import NameTable, fuse_qkv, place_widening
-from mvit_tf.conversion.tensors import to_keras_axes, to_pytorch_axes, without_time
+from mvit_tf.conversion.tensors import to_pytorch_axes, without_time
 
 NAME = "slowfast"
 # SlowFast keeps the class token out of residual pooling.
@@ -51,12 +51,7 @@ def recognises(shapes):
 
 def to_keras(state_dict):
     """From names -> Tensor to variable paths -> Tensor; unknown names are left out."""
-    tensors = {}
-    for name, tensor in state_dict.items():
-        path = NAMES.to_path(name)
-        if path is not None:
-            tensors[path] = to_keras_axes(path, tensor)
-    return place_widening(fuse_qkv(tensors))
+    return place_widening(fuse_qkv(NAMES.read(state_dict)))
 
 
 def to_pytorch(variables, *, image):

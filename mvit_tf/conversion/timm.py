@@ -7,7 +7,7 @@ import re
 
 from mvit_tf.conversion import slowfast
 from mvit_tf.conversion.names import NameTable, split_block
-from mvit_tf.conversion.tensors import to_keras_axes, to_pytorch_axes, without_time
+from mvit_tf.conversion.tensors import to_pytorch_axes, without_time
 
 NAME = "timm"
 # Its residual pooling takes in the class token.
@@ -38,16 +38,14 @@ def to_keras(state_dict):
     """From names -> Tensor to variable paths -> Tensor; unknown names are left out."""
     matches = {name: _BLOCK.fullmatch(name) for name in state_dict}
     places = sorted({(int(match[1]), int(match[2])) for match in matches.values() if match})
-    tensors = {}
+    numbered = {}
     for name, tensor in state_dict.items():
         match = matches[name]
         if match:
             index = places.index((int(match[1]), int(match[2])))
             name = f"blocks.{index}.{match[3]}"
-        path = _NAMES.to_path(name)
-        if path is not None:
-            tensors[path] = to_keras_axes(path, tensor)
-    return tensors
+        numbered[name] = tensor
+    return _NAMES.read(numbered)
 
 
 def to_pytorch(variables, *, image):

@@ -5,7 +5,7 @@ width both have the length that the longer side needs (interpolated on the short
 """
 
 from mvit_tf.conversion.names import NameTable, place_widening, split_block
-from mvit_tf.conversion.tensors import to_keras_axes, to_pytorch_axes
+from mvit_tf.conversion.tensors import to_pytorch_axes
 
 NAME = "torchvision"
 # Off at the class token in both of its named models, but an option of its model class.
@@ -46,12 +46,7 @@ def recognises(shapes):
 
 def to_keras(state_dict):
     """From names -> Tensor to variable paths -> Tensor; unknown names are left out."""
-    tensors = {}
-    for name, tensor in state_dict.items():
-        path = _NAMES.to_path(name)
-        if path is not None:
-            tensors[path] = to_keras_axes(path, tensor)
-    return place_widening(tensors)
+    return place_widening(_NAMES.read(state_dict))
 
 
 def to_pytorch(variables, *, image):

@@ -10,9 +10,9 @@ import keras
 
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_text_atomically
 from mvit_tf.training.checkpoints import CheckpointStore, Progress
 from mvit_tf.training.evaluation import EvaluationReport
-from mvit_tf.training.files import write_text_atomically
 
 
 class NonFiniteLossStop(keras.callbacks.Callback):

@@ -19,7 +19,7 @@ import numpy as np
 from mvit_tf.conversion import load_pytorch_weights
 from mvit_tf.conversion.published import PublishedWeights, load_published_weights
 from mvit_tf.errors import UserError
-from mvit_tf.training.files import remove_unfinished, write_atomically
+from mvit_tf.files import remove_unfinished, write_atomically
 
 BEST = "best"
 LAST = "last"

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data.video_list import VideoList
-from mvit_tf.training.files import write_text_atomically
+from mvit_tf.files import write_text_atomically
 
 _PADDING = -1
 

@@ -18,8 +18,8 @@ from official.modeling import hyperparams
 from mvit_tf.data.sampling import RULES, ClipSampling
 from mvit_tf.data.transforms import Augmentation, Preprocessing
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_text_atomically
 from mvit_tf.models import MViTConfig, get_config
-from mvit_tf.training.files import write_text_atomically
 from mvit_tf.training.typed_values import (
     OVERRIDE_SOURCE,
     check_fields,
