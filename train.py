@@ -9,6 +9,7 @@ complete epoch ended when it is started again with the same --model_dir.
 
 import os
 import shlex
+import signal
 import sys
 
 from absl import app, flags
@@ -42,6 +43,8 @@ def main() -> int | None:
 
     from mvit_tf.training import trainer
 
+    # Schedulers end a job with SIGTERM: it is to say how to resume, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         trainer.run(
             mode=_MODE.value,

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BlockSpec": "models",
+    "UserError": "errors",
     "MViTConfig": "models",
     "build_mvit": "models",
     "complexity": "analysis.complexity",

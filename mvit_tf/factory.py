@@ -56,19 +56,20 @@ def published_set(name, weights):
     Raises:
         UserError: neither a path nor a published set of the model.
     """
-    if os.path.exists(weights) or os.path.splitext(weights)[1]:
+    if os.path.exists(weights):
         return None
+    if os.path.splitext(weights)[1] or os.path.dirname(weights):
+        raise UserError(f"weights {os.fspath(weights)!r}: no such file")
     return find_published_weights(name, weights)
 
 
 def _load_keras_weights(model, path):
-    if not os.path.isfile(path):
-        raise UserError(f"no weights file {os.fspath(path)!r}")
     try:
         model.load_weights(path)
     except ValueError as error:
         raise UserError(
-            f"{os.fspath(path)} does not hold weights of this model: {str(error).splitlines()[0]}"
+            f"{os.fspath(path)} does not hold the weights of this model: it was saved with another "
+            "number of classes, input shape or other fields"
         ) from error
 
 

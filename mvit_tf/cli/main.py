@@ -7,10 +7,10 @@ the arguments are answered at once.
 import argparse
 from collections.abc import Sequence
 
-from mvit_tf.cli import check_data, convert, demo, describe, predict, weights
+from mvit_tf.cli import benchmark, check_data, convert, demo, describe, predict, weights
 from mvit_tf.cli.startup import quiet_tensorflow, run_cli
 
-_COMMANDS = (demo, predict, check_data, describe, convert, weights)
+_COMMANDS = (demo, predict, check_data, describe, convert, weights, benchmark)
 
 
 def build_parser() -> argparse.ArgumentParser:

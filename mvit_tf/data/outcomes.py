@@ -81,7 +81,8 @@ class OutcomeLedger:
         if asked and len(failures) / asked > max_failure_share:
             raise UserError(
                 f"{self.summary()}, more than the share of {max_failure_share:g} allowed; "
-                f"first: {_first_failures(failures)}"
+                f"first: {_first_failures(failures)}; `mvit check-data` lists all; mend or remove "
+                "them, or raise data.max_failure_share"
             )
 
     def nothing_decoded(self):

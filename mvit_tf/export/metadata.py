@@ -90,5 +90,8 @@ def find_version(path: str | os.PathLike) -> Path:
         return path
     versions = list_versions(path)
     if not versions:
-        raise UserError(f"no export at {path}: neither saved_model.pb nor a numbered version in it")
+        cure = f"; did you mean {path / 'export'}?" if (path / "export").is_dir() else ""
+        raise UserError(
+            f"no export at {path}: neither saved_model.pb nor a numbered version in it{cure}"
+        )
     return path / str(versions[-1])

@@ -73,6 +73,12 @@ class EpochMetrics(keras.callbacks.Callback):
         done = epoch + 1
         if done % self._validate_every == 0 or done == self._epochs:
             report = self._validate()
+            if not math.isfinite(report.loss):
+                raise UserError(
+                    f"the validation loss is {report.loss} after epoch {done}: the weights have "
+                    "run away; no checkpoint of this epoch was written. Lower "
+                    "train.learning_rate, lengthen train.warmup_epochs or lower train.clip_norm"
+                )
             logs["val_loss"], logs["val_accuracy"] = report.loss, report.top1_of_decoded
 
 

@@ -8,6 +8,8 @@ disk and renamed.
 
 import dataclasses
 import json
+import shutil
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -28,6 +30,8 @@ _SUFFIX = ".weights.h5"
 _GROUP = "mvit_tf"
 _SEEDS = "random_generator_states"
 _PROGRESS = "progress"
+# Room for the groups and names around the arrays, in bytes.
+_FILE_OVERHEAD = 4 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +86,7 @@ class CheckpointStore:
 
     def __init__(self, directory: str | Path):
         self.directory = Path(directory)
+        self._warned = set()
 
     def path(self, kind: str) -> Path:
         """Where the `"best"` or `"last"` checkpoint lies."""
@@ -94,8 +99,24 @@ class CheckpointStore:
         training resumes from there.
         """
         kinds = (BEST, LAST) if progress.is_best else (LAST,)
+        self.directory.mkdir(parents=True, exist_ok=True)
         for kind in kinds:
+            self._require_space(model)
             write_atomically(self.path(kind), lambda path: _write(path, model, progress))
+
+    def _require_space(self, model: keras.Model):
+        """Refuses to begin a file that the disk cannot take: HDF5 crashes on a full one."""
+        optimizer = getattr(model, "optimizer", None)  # none before `compile`
+        variables = [*model.weights, *(optimizer.variables if optimizer else ())]
+        needed = sum(keras.ops.size(v) * v.value.dtype.size for v in variables)
+        needed = int(needed) + _FILE_OVERHEAD
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise UserError(
+                f"no space for a checkpoint in {self.directory}: it takes "
+                f"{needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free; free some and run "
+                "the same command to resume"
+            )
 
     def newest(self) -> tuple[Path, Progress] | None:
         """The readable checkpoint with the most epochs and its progress; `None` if none exists.
@@ -116,6 +137,9 @@ class CheckpointStore:
                 unreadable.append(str(error))
         if unreadable and not found:
             raise UserError("; ".join(unreadable))
+        for message in set(unreadable) - self._warned:
+            print(f"warning: {message}; the other checkpoint is used", file=sys.stderr)
+        self._warned.update(unreadable)
         return max(found, key=lambda entry: entry[1].epoch, default=None)
 
     def best(self) -> tuple[Path, Progress]:
@@ -129,7 +153,12 @@ class CheckpointStore:
             raise UserError(
                 f"{self.directory} holds no checkpoint {path.name}; train first (--mode=train)"
             )
-        return path, read_progress(path)
+        try:
+            return path, read_progress(path)
+        except UserError as error:
+            last = self.path(LAST)
+            cure = f"; copy {last.name} over it to use the last epoch" if last.exists() else ""
+            raise UserError(f"{error}{cure}") from error
 
 
 def read_progress(path: Path) -> Progress:
@@ -197,6 +226,9 @@ def load_weights(model: keras.Model, path: Path):
         except ValueError as error:
             difference = _first_difference(model, path)
             raise UserError(f"{path} does not fit the model: {difference}") from error
+    for weight in model.weights:
+        if not keras.ops.all(keras.ops.isfinite(weight)):
+            raise UserError(f"{path} holds values that are not finite, in {weight.path}")
     if skipped:  # Keras warns of layers that it leaves as they were
         raise UserError(f"{path} does not fit the model: {skipped[0].message}")
 

@@ -294,7 +294,7 @@ def _check_combinations(experiment: Experiment, source: str):
     if train.warmup_epochs >= train.epochs:
         raise UserError(
             f"{source}: train.warmup_epochs={train.warmup_epochs:g} must be less than "
-            f"train.epochs={train.epochs}"
+            f"train.epochs={train.epochs}; set train.warmup_epochs=0 for a short run"
         )
     for name in ("warmup_start_learning_rate", "end_learning_rate"):
         if getattr(train, name) > train.learning_rate:

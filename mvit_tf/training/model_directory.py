@@ -11,6 +11,9 @@
     export/<version>/         SavedModels
 """
 
+import contextlib
+import fcntl
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.training.checkpoints import CheckpointStore
 from mvit_tf.training.experiment import Experiment, flat_items, load_experiment, save_experiment
 
+_LOCK = ".training"
 # Keys that say what the model is and what it is shown: no mode may change them.
 _MODEL_KEYS = (
     "model.name",
@@ -58,7 +62,7 @@ class ModelDirectory:
     """Paths and identity of one model directory.
 
     Args:
-        path: of the directory; made by `claim`.
+        path: of the directory; made by `locked` or `claim`.
     """
 
     def __init__(self, path: str | Path):
@@ -97,6 +101,40 @@ class ModelDirectory:
             f"{key}: {before!r} -> {now!r}"
             for key, before, now in self._differences(experiment, tuple(flat_items(experiment)))
         ]
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Makes the directory and keeps every other training out of it meanwhile.
+
+        Raises:
+            UserError: another process trains here, or nothing can be written here.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--model_dir={self.path} is a file")
+        try:
+            made = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise UserError(
+                f"--model_dir={self.path} cannot be written: {error.strerror}"
+            ) from error
+        try:
+            # The system lets go of it when the process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise UserError(
+                f"another training is running in {self.path}; wait for it, or choose another "
+                "--model_dir"
+            ) from error
+        try:
+            yield
+        finally:
+            os.remove(self.path / _LOCK)
+            os.close(lock)
+            if made and not any(self.path.iterdir()):
+                self.path.rmdir()
 
     def claim(self, experiment: Experiment, class_names: Sequence[str]):
         """Writes down whose the directory is; `check` comes first."""
@@ -150,7 +188,8 @@ class ModelDirectory:
     def _differences(self, experiment: Experiment, keys: Sequence[str]) -> list[tuple]:
         before = flat_items(load_experiment(self.saved_experiment()))
         now = flat_items(experiment)
-        return [(key, before[key], now[key]) for key in keys if before[key] != now[key]]
+        differing = [(key, before[key], now[key]) for key in keys if before[key] != now[key]]
+        return [part for difference in differing for part in _parts(*difference)]
 
     def _check_classes(self, class_names: Sequence[str]):
         known = self.class_names()
@@ -168,3 +207,14 @@ class ModelDirectory:
         raise UserError(
             f"{self.path} holds another experiment: {difference}; choose another --model_dir"
         )
+
+
+def _parts(key: str, before, now) -> list[tuple]:
+    """A difference of two mappings as those of their keys."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [(key, before, now)]
+    return [
+        (f"{key}.{name}", before.get(name), now.get(name))
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]

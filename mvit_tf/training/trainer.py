@@ -78,6 +78,11 @@ def train(
     strategy: tf.distribute.Strategy | None = None,
 ):
     """Trains, or goes on with what `directory` holds, to `train.epochs`."""
+    with directory.locked():
+        _train(experiment, directory, strategy)
+
+
+def _train(experiment, directory, strategy):
     settings = experiment.train
     videos, validation = _training_videos(experiment)
     steps = steps_per_epoch(videos, settings.batch_size)
@@ -133,15 +138,15 @@ def train(
             verbose=1 if sys.stdout.isatty() else 2,
             callbacks=[
                 callbacks.NonFiniteLossStop(steps_per_epoch=steps),
+                callbacks.EpochMetrics(
+                    validate=_validator(experiment, model, validation, strategy, ledger),
+                    epochs=settings.epochs,
+                    validate_every=settings.validate_every,
+                ),
                 callbacks.LedgerCheck(
                     ledger=ledger,
                     max_failure_share=experiment.data.max_failure_share,
                     path=directory.outcomes_file,
-                ),
-                callbacks.EpochMetrics(
-                    validate=_validator(experiment, model, validation, strategy),
-                    epochs=settings.epochs,
-                    validate_every=settings.validate_every,
                 ),
                 callbacks.EpochLog(directory.log_file),
                 keras.callbacks.TensorBoard(directory.tensorboard, write_graph=False),
@@ -321,18 +326,15 @@ def _predictor(experiment, model, strategy) -> ViewPredictor:
     return ViewPredictor(model, batch_size=wanted, strategy=strategy)
 
 
-def _validator(experiment, model, videos, strategy):
+def _validator(experiment, model, videos, strategy, ledger):
     """Scores the model as it stands on one centre view of each video; `None` without videos."""
     if videos is None:
         return None
     predictor = _predictor(experiment, model, strategy)
-    ledger = OutcomeLedger()
     views = _views(experiment, videos, predictor, ledger, num_clips=1, num_crops=1)
 
     def validate() -> EvaluationReport:
-        report = _score(predictor, views, videos, ledger)
-        ledger.check(experiment.data.max_failure_share)
-        return report
+        return _score(predictor, views, videos, ledger)
 
     return validate
 

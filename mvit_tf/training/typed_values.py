@@ -52,9 +52,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         UserError: no such file, not YAML, or not a mapping.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"config file {path} is a folder; give a YAML file in it")
     if not path.is_file():
         raise UserError(f"config file {path} does not exist")
-    values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"config file {path} is not a text file in UTF-8") from error
+    values = _parse_yaml(text, str(path))
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -90,3 +90,12 @@ def test_too_many_failed_videos_end_the_run_with_the_outcomes_on_disk(tmp_path):
     assert len(outcomes.read_text().splitlines()) == 10
     with pytest.raises(UserError, match=r"bad.mp4 \(empty_file: 0 bytes\)"):
         LedgerCheck(ledger=ledger, max_failure_share=0.05, path=outcomes).on_epoch_end(0)
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_run(monkeypatch):
+    report = type("Report", (), {"loss": float("nan"), "top1_of_decoded": 1.0})
+    callback = EpochMetrics(validate=lambda: report, epochs=3)
+    optimizer = keras.optimizers.SGD(0.1)
+    callback.set_model(type("Model", (), {"optimizer": optimizer})())
+    with pytest.raises(UserError, match="the validation loss is nan after epoch 1"):
+        callback.on_epoch_end(0, {})

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
+from mvit_tf import files
 from mvit_tf.errors import UserError
-from mvit_tf.training import files
 from mvit_tf.training.checkpoints import (
     CheckpointStore,
     Progress,
@@ -225,3 +225,37 @@ def test_other_random_generators_are_refused(tmp_path):
     store.save(compiled_model(drop_path_rate=0.0), Progress(1, 1))
     with pytest.raises(UserError, match="random generators"):
         restore(compiled_model(), store.path("last"))
+
+
+def test_a_full_disk_is_noticed_before_the_file_is_begun(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path / "checkpoints")
+    model = compiled_model(seed=1)
+    store.save(model, Progress(1, 1, 0.5, 1.0))
+    before = {path.name: path.read_bytes() for path in store.directory.iterdir()}
+    usage = type("Usage", (), {"free": 2**20})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="no space for a checkpoint .* 1 MiB are free"):
+        store.save(model, Progress(2, 2, 0.6, 1.0))
+    assert {path.name: path.read_bytes() for path in store.directory.iterdir()} == before
+
+
+def test_a_damaged_last_checkpoint_is_named_and_a_damaged_best_has_a_cure(tmp_path, capsys):
+    store = CheckpointStore(tmp_path)
+    model = compiled_model(seed=1)
+    store.save(model, Progress(1, 1, 0.5, 1.0))
+    store.save(model, Progress(2, 1, 0.5, 1.0))
+    store.path("last").write_bytes(b"")
+    assert store.newest()[1].epoch == 1
+    assert store.newest()[1].epoch == 1
+    assert capsys.readouterr().err.count("last.weights.h5 cannot be read") == 1
+    store.path("best").write_bytes(b"")
+    with pytest.raises(UserError, match="copy last.weights.h5 over it"):
+        store.best()
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model = compiled_model(seed=1)
+    model.get_layer("head").bias.assign([float("nan"), 0.0, 0.0])
+    model.save_weights(tmp_path / "nan.weights.h5")
+    with pytest.raises(UserError, match="not finite, in head/bias"):
+        load_weights(model, tmp_path / "nan.weights.h5")

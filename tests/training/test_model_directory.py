@@ -64,3 +64,28 @@ def test_a_directory_without_training_says_so(directory, tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match="run is a file"):
         directory.check(load_experiment(), NAMES)
+
+
+def test_a_second_training_in_the_same_directory_is_refused(tmp_path):
+    first, second = ModelDirectory(tmp_path / "run"), ModelDirectory(tmp_path / "run")
+    with first.locked():
+        with pytest.raises(UserError, match="another training is running in"), second.locked():
+            pass
+        (tmp_path / "run" / "something").touch()
+    with second.locked():
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["something"]
+
+
+def test_a_directory_that_cannot_be_made_is_named():
+    with (
+        pytest.raises(UserError, match="--model_dir=/proc/none cannot be written: No such"),
+        ModelDirectory("/proc/none").locked(),
+    ):
+        pass
+
+
+def test_a_directory_in_which_nothing_was_written_goes_again(tmp_path):
+    with pytest.raises(UserError, match="mistake"), ModelDirectory(tmp_path / "run").locked():
+        raise UserError("mistake")
+    assert not (tmp_path / "run").exists()

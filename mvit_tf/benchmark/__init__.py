@@ -1,0 +1,1 @@
+"""`mvit benchmark`: this project beside other implementations, in time and memory."""

@@ -1,0 +1,63 @@
+"""The loading of videos, on short ones made for it."""
+
+import importlib.util
+
+import av
+import pytest
+
+from mvit_tf.benchmark import cells, input_part, input_workload, videos
+from tests.data.videos import write_numbered
+
+
+@pytest.mark.parametrize(
+    ("write", "codec", "size", "fps"),
+    [
+        (videos.write_ucf101_like, "mpeg4", (320, 240), 25),
+        (videos.write_kinetics_like, "h264", (340, 256), 30),
+    ],
+)
+def test_made_videos_are_what_they_are_called(write, codec, size, fps, tmp_path):
+    (path,) = write(tmp_path, 1, seconds=1.0)
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.width, stream.height) == (codec, *size)
+        assert float(stream.average_rate) == fps
+        assert sum(1 for _ in container.decode(stream)) == fps
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    files = videos.write_kinetics_like(tmp_path_factory.mktemp("videos"), 2, seconds=2.0)
+    return input_part.run_video_set(
+        "short", files, config=cells.benchmark_config("mvit_b_16x4", quick=True), batch=2,
+        dtype="float32", rounds=2, threads=1, quick=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_loader_loads_every_clip(result):
+    installed = importlib.util.find_spec("pytorchvideo") is not None
+    assert list(result["loaders"]) == ["ours", "pytorchvideo"][: 1 + installed]
+    for loader in result["loaders"].values():
+        assert loader["clips"] == 4
+        assert len(loader["clips_per_second_per_core"]) == 2
+        assert loader["summary"]["median"] > 0
+    assert result["loaders"]["ours"]["over_first"] == 1.0
+
+
+def test_every_stage_of_loading_takes_time(tmp_path):
+    """A stage of zero seconds is one whose method the clocks no longer find."""
+    path = str(write_numbered(tmp_path / "keyframes.mp4", 120, gop=4))
+    stages = input_workload.build(
+        kind="stages", files=[path], input_size=[4, 32, 32], threads=1
+    ).step()
+    assert set(stages) == {"open", "seek", "decode", "colour", "resize"}
+    assert min(stages.values()) > 0
+    assert max(stages.values()) < 60
+
+
+@pytest.mark.slow
+def test_waiting_is_a_part_of_training(result):
+    training = result["training"]
+    assert 0 < training["waiting"] < training["total"]
+    assert "of the time waiting for data" in input_part.format_result(result)
