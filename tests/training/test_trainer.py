@@ -136,7 +136,7 @@ def test_evaluation_and_export_use_the_best_weights(trained):
     ("mode", "overrides", "message"),
     [
         ("train", "train.batch_size=4", r"another experiment: train.batch_size \(8 there, 4 now\)"),
-        ("train", "model.overrides.depths=[1,2],data.seed=3", r"model.overrides.depths \(.*\), data.seed"),
+        ("train", "model.overrides.depths=[1,2],data.seed=3", r"overrides.depths \(.*, data.seed"),
         ("eval", "data.short_side=40", r"data.short_side \(36 there, 40 now\)"),
         ("export", "data.sampling_rate=3", r"data.sampling_rate \(2.0 there, 3.0 now\)"),
         ("eval", "data.seed=5", r"data.seed \(0 there, 5 now\)"),
