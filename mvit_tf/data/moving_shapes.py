@@ -55,7 +55,7 @@ class MovingShapes:
     width: int = 64
     num_frames: int = 40
     fps: int = 30
-    num_shapes: int = 5
+    num_shapes: int = 4
     lifetime: int = 6
     speed: tuple[float, float] = (2.5, 3.5)
     radius: tuple[float, float] = (4.0, 7.0)
