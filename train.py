@@ -64,4 +64,10 @@ if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from mvit_tf.cli.startup import run_cli
 
-    sys.exit(run_cli(main))
+    status = run_cli(main)
+    if status:
+        # Stopped in the middle, videos are still being decoded: their threads wait for an
+        # interpreter that is closing, it waits for them. All that is kept has been written.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

@@ -106,6 +106,8 @@ class Contestant:
         """Why it cannot take part in a cell, or None."""
         if self.style == "saved_model" and (cell.mode != "forward" or cell.config.image):
             return "a SavedModel serves the forward pass of video models"
+        if self.style == "frozen" and cell.mode != "forward":
+            return "weights that are constants are not trained"
         if self.framework == "tensorflow" and cell.device != "cpu":
             return "on a GPU, ours runs on JAX"
         missing = [
@@ -120,6 +122,7 @@ CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
         Contestant("ours", "tensorflow", "graph", "keras"),
+        Contestant("ours-frozen", "tensorflow", "frozen", "keras"),
         Contestant("ours-xla", "tensorflow", "xla", "keras", by_default=False),
         Contestant("ours-saved-model", "tensorflow", "saved_model", "keras"),
         Contestant("ours-jax", "jax", "jit", "keras", by_default=False),

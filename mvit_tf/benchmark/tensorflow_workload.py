@@ -1,10 +1,13 @@
-"""Ours in TensorFlow: a graph, a graph compiled by XLA, a SavedModel as served."""
+"""Ours in TensorFlow: a graph, one with weights as constants, XLA, a SavedModel as served."""
+
+import functools
 
 import numpy as np
 import tensorflow as tf
 
 from mvit_tf.benchmark import cells
 from mvit_tf.benchmark.gemm import best_rate
+from mvit_tf.export.frozen import frozen_call
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
@@ -14,7 +17,7 @@ def build(*, cell, style, weights, threads):
 
     Args:
         cell: Cell as a dict.
-        style: "graph", "xla" or "saved_model".
+        style: "graph", "frozen", "xla" or "saved_model".
         weights: a `.weights.h5` file, or the folder of a SavedModel.
         threads: processors to use.
     """
@@ -24,7 +27,7 @@ def build(*, cell, style, weights, threads):
     if style == "saved_model":
         return _Served(cell, weights)
     kind = {"forward": _Forward, "train": _Train}[cell.mode]
-    return kind(cell, weights, jit_compile=style == "xla")
+    return kind(cell, weights, style)
 
 
 def build_model(config, dtype, weights=None):
@@ -75,12 +78,11 @@ class _Workload:
 
 
 class _Forward(_Workload):
-    def __init__(self, cell, weights, *, jit_compile):
+    def __init__(self, cell, weights, style):
         super().__init__(cell)
         model = build_model(cell.config, cell.dtype, weights)
-        self._model = tf.function(
-            lambda frames: model(frames, training=False), autograph=False, jit_compile=jit_compile
-        )
+        call = frozen_call(model) if style == "frozen" else functools.partial(model, training=False)
+        self._model = tf.function(call, autograph=False, jit_compile=style == "xla")
         self._frames = tf.constant(cells.normalised_frames(cell))
 
     def step(self):
@@ -88,10 +90,10 @@ class _Forward(_Workload):
 
 
 class _Train(_Workload):
-    def __init__(self, cell, weights, *, jit_compile):
+    def __init__(self, cell, weights, style):
         super().__init__(cell)
         model = build_model(cell.config, cell.dtype, weights)
-        self._step = training_step(model, jit_compile=jit_compile)
+        self._step = training_step(model, jit_compile=style == "xla")
         self._frames = tf.constant(cells.normalised_frames(cell))
         self._targets = tf.constant(
             np.eye(cell.config.num_classes, dtype=np.float32)[cells.labels(cell)]

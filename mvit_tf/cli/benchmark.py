@@ -44,8 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--contestants", metavar="NAMES", type=_words,
-        help="of ours, ours-xla, ours-saved-model, ours-jax, torchvision, pytorchvideo, timm, "
-        "and the last three with -compile; ratios are over the first (default: all but XLA's)",
+        help="of ours, ours-frozen, ours-xla, ours-saved-model, ours-jax, torchvision, "
+        "pytorchvideo, timm, and the last three with -compile; ratios are over the first "
+        "(default: all but XLA's)",
     )  # fmt: skip
     parser.add_argument(
         "--rounds", metavar="N", type=positive_int, default=None,

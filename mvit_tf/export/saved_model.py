@@ -9,11 +9,13 @@ The versions are integers, as TF Serving wants them. The signature `serving_defa
        logits:        float32 [B, K]
        classes:       string [B, K], the class names in the order of the columns
 
+Weights of a model that computes in bfloat16 are constants of the graph, see `frozen_call`.
 Everything between decoded frames and the model is in the graph, by the same functions that
 evaluation uses. What is left to a client, which frames of a video to send, is written in
 `assets/metadata.json`.
 """
 
+import functools
 import json
 import os
 import tempfile
@@ -26,7 +28,9 @@ import tensorflow as tf
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Preprocessing, evaluation_preprocess, temporal_subsample
 from mvit_tf.errors import UserError
+from mvit_tf.export.frozen import frozen_call
 from mvit_tf.export.metadata import METADATA_FILE, ExportMetadata, list_versions
+from mvit_tf.layers.kernels.compiled import without_xla
 
 SIGNATURE = "serving_default"
 
@@ -77,14 +81,19 @@ def export_saved_model(
         sampling=sampling,
         num_clips=num_clips,
     )
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".export-") as partial:
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".export-") as partial, without_xla():
         asset = Path(partial, METADATA_FILE)
         asset.write_text(json.dumps(metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
         archive = keras.export.ExportArchive()
-        archive.track(model)
+        # In float32 constants gain a tenth of the time, but a server takes twice the memory.
+        if any(layer.compute_dtype == "bfloat16" for layer in model.layers):
+            call = frozen_call(model)
+        else:
+            archive.track(model)
+            call = functools.partial(model, training=False)
         archive.add_endpoint(
             SIGNATURE,
-            _serving_function(model, metadata),
+            _serving_function(call, metadata),
             input_signature=[tf.TensorSpec([None, None, None, None, 3], tf.uint8, name="frames")],
         )
         # `track` keeps variables and lookup tables only: an asset hangs on the root itself.
@@ -95,11 +104,11 @@ def export_saved_model(
     return target
 
 
-def _serving_function(model: keras.Model, metadata: ExportMetadata) -> Callable:
+def _serving_function(call: Callable, metadata: ExportMetadata) -> Callable:
     def serve(frames):
         clips = temporal_subsample(frames, metadata.sampling.num_frames)
         inputs = evaluation_preprocess(clips, metadata.preprocessing, crop="center")
-        logits = tf.cast(model(inputs, training=False), tf.float32)
+        logits = tf.cast(call(inputs), tf.float32)
         # One row of names per clip: the row format of TF Serving's REST interface wants every
         # output to have the batch dimension.
         classes = tf.tile(tf.constant([metadata.class_names]), [tf.shape(frames)[0], 1])

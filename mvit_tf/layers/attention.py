@@ -4,10 +4,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from mvit_tf.layers import kernels
 from mvit_tf.layers.mlp import dense
 from mvit_tf.layers.relative_position import RelativePositions
-from mvit_tf.layers.token_pooling import TokenPooling
-from mvit_tf.layers.tokens import apply_dense, check_length, grid_length
+from mvit_tf.layers.token_pooling import TokenPooling, pool_together
+from mvit_tf.layers.tokens import (
+    apply_dense,
+    check_length,
+    dense_weights,
+    grid_length,
+)
 
 RESIDUAL_POOLING_MODES = ("none", "patches", "all")
 
@@ -25,7 +31,8 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
         num_heads: int.
         grid: three ints, (T, H, W) of the input tokens.
         pool_kernels: three triples of ints, the pooling kernels of q, k and v.
-        pool_strides: three triples of ints, their strides; those of k and v must be equal.
+        pool_strides: three triples of ints, their strides. Keys and values are pooled together,
+            with one kernel size and one stride.
         pool_mode: `"conv"`, `"max"` or `"avg"`.
         qkv_bias: bool.
         class_token: bool, whether the first token is a class token.
@@ -39,8 +46,8 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
     holding (T', H', W').
 
     Raises:
-        ValueError: `dim` is no multiple of `num_heads`, k and v differ in stride, an
-            unknown mode, or tokens that do not fill the grid.
+        ValueError: `dim` is no multiple of `num_heads`, k and v differ in kernel size or
+            stride, an unknown mode, or tokens that do not fill the grid.
     """
 
     def __init__(
@@ -63,11 +70,15 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
         self.pool_strides = tuple(tuple(stride) for stride in pool_strides)
         if dim % num_heads:
             raise ValueError(f"dim={dim} is no multiple of num_heads={num_heads}")
-        if self.pool_strides[1] != self.pool_strides[2]:
-            raise ValueError(
-                f"keys and values must be pooled with one stride, got {self.pool_strides[1]} for "
-                f"the keys and {self.pool_strides[2]} for the values"
-            )
+        for what, (_, keys, values) in (
+            ("kernel size", self.pool_kernels),
+            ("stride", self.pool_strides),
+        ):
+            if keys != values:
+                raise ValueError(
+                    f"keys and values must be pooled with one {what}, got {keys} for the keys and "
+                    f"{values} for the values"
+                )
         if residual_pooling not in RESIDUAL_POOLING_MODES:
             raise ValueError(
                 f"residual_pooling must be one of {RESIDUAL_POOLING_MODES}, "
@@ -100,11 +111,7 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
             )
         )
         self.output_grid = self.pool_q.output_grid
-        if self.pool_k.output_grid != self.pool_v.output_grid:
-            raise ValueError(
-                f"the pooled keys lie on the grid {self.pool_k.output_grid}, the values on "
-                f"{self.pool_v.output_grid}: kernels {self.pool_kernels[1:]} do not match"
-            )
+        self.output_length = grid_length(self.output_grid, class_token)
         if any(length is not None for length in self.relative_table_lengths):
             self.relative_positions = RelativePositions(
                 query_grid=self.output_grid,
@@ -124,62 +131,79 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
         for pool in (self.pool_q, self.pool_k, self.pool_v):
             pool.build((*input_shape[:-1], self.dim))
         if self.relative_positions is not None:
-            queries = grid_length(self.output_grid, self.class_token)
-            self.relative_positions.build((None, self.num_heads, queries, self.head_dim))
+            self.relative_positions.build(
+                (None, self.num_heads, self.output_length, self.head_dim)
+            )
         self.proj.build((None, self.dim))
 
-    def call(self, tokens):
-        queries, keys, values = self._pooled(tokens)
-        outputs = ops.matmul(self._attention(queries, keys), values)
+    def call(self, tokens, norm=None):
+        """Attends.
+
+        Args:
+            tokens: (B, [1 +] T*H*W, C).
+            norm: a LayerNormalization whose gain and offset the tokens still lack.
+        """
+        queries, keys, values = self._pooled(tokens, norm)
+        outputs = kernels.attend(*self._scored(queries, keys), values)
         if self.residual_pooling == "all":
             outputs = outputs + queries
         elif self.residual_pooling == "patches":
             outputs = outputs + queries * self._patch_mask(queries.dtype)
-        outputs = ops.transpose(outputs, (0, 2, 1, 3))
-        outputs = ops.reshape(outputs, (-1, outputs.shape[1], self.dim))
-        return apply_dense(self.proj, outputs)
+        return apply_dense(self.proj, self._joined(outputs))
 
-    def attention_weights(self, tokens):
-        """The softmax (B, heads, Nq, Nk), float32, of input tokens (B, N, C)."""
-        queries, keys, _ = self._pooled(tokens)
-        return self._softmax(queries, keys)
+    def attention_weights(self, tokens, norm=None):
+        """The softmax (B, heads, Nq, Nk), float32, of input tokens (B, N, C); see `call`."""
+        queries, keys, _ = self._pooled(tokens, norm)
+        return kernels.attention_weights(*self._scored(queries, keys))
 
-    def _pooled(self, tokens):
-        """Queries (B, heads, Nq, head_dim), keys transposed, values, all pooled."""
-        queries, keys, values = ops.split(apply_dense(self.qkv, tokens), 3, axis=-1)
+    def _pooled(self, tokens, norm=None):
+        """Queries (B, heads, Nq, head_dim), keys and values (B, heads, Nk, head_dim), pooled."""
+        kernel, bias = dense_weights(self.qkv, norm)
+        sizes = [self.dim, 2 * self.dim]
+        biases = (None, None) if bias is None else kernels.split(bias, sizes, axis=0)
+        query_kernel, kernel = kernels.split(kernel, sizes, axis=1)
+        queries = _project(tokens, query_kernel, biases[0])
+        keys_values = _project(self.pool_k.take_samples(tokens), kernel, biases[1])
+        if not self.pool_k.is_identity:
+            keys_values = pool_together([self.pool_k, self.pool_v], keys_values)
+        keys, values = ops.split(keys_values, 2, axis=-1)
+        return [self._heads(part) for part in (self.pool_q(queries), keys, values)]
+
+    def _heads(self, tokens):
+        """(B, N, dim) to (B, heads, N, head_dim)."""
+        if self.num_heads == 1:
+            return ops.expand_dims(tokens, 1)
+        split = (-1, tokens.shape[1], self.num_heads, self.head_dim)
+        return ops.transpose(ops.reshape(tokens, split), (0, 2, 1, 3))
+
+    def _joined(self, heads):
+        """(B, heads, N, head_dim) to (B, N, dim)."""
+        if self.num_heads > 1:
+            heads = ops.transpose(heads, (0, 2, 1, 3))
+        return ops.reshape(heads, (-1, self.output_length, self.dim))
+
+    def _scored(self, queries, keys):
+        """Queries and keys whose product gives the logits of the softmax."""
+        # The keys, not the queries: they are fewer, and the reference's relative positions see
+        # the queries before scaling.
+        keys = keys * ops.cast(self.head_dim**-0.5, keys.dtype)
+        if self.relative_positions is None:
+            return queries, keys
+        scores = self.relative_positions(queries)
+        codes = ops.cast(self.relative_positions.key_codes(), keys.dtype)
+        codes = ops.broadcast_to(codes, (*ops.shape(keys)[:2], *codes.shape))
         return (
-            self._heads(self.pool_q(queries), (0, 2, 1, 3)),
-            self._heads(self.pool_k(keys), (0, 2, 3, 1)),
-            self._heads(self.pool_v(values), (0, 2, 1, 3)),
+            ops.concatenate([queries, scores], axis=-1),
+            ops.concatenate([keys, codes], axis=-1),
         )
 
-    def _heads(self, tokens, axes):
-        split = (-1, tokens.shape[1], self.num_heads, self.head_dim)
-        return ops.transpose(ops.reshape(tokens, split), axes)
-
-    def _softmax(self, queries, keys):
-        scaled = queries * ops.cast(self.head_dim**-0.5, queries.dtype)
-        if self.relative_positions is not None:
-            # The reference's relative positions see the queries before scaling.
-            scores = self.relative_positions(queries)
-            codes = ops.cast(self.relative_positions.key_codes().T, keys.dtype)
-            codes = ops.broadcast_to(codes, (*ops.shape(keys)[:2], *codes.shape))
-            scaled = ops.concatenate([scaled, scores], axis=-1)
-            keys = ops.concatenate([keys, codes], axis=2)
-        logits = ops.cast(ops.matmul(scaled, keys), "float32")
-        return ops.softmax(logits, axis=-1)
-
-    def _attention(self, queries, keys):
-        return ops.cast(self._softmax(queries, keys), queries.dtype)
-
     def _patch_mask(self, dtype):
-        length = grid_length(self.output_grid, self.class_token)
-        mask = np.ones((length, 1), np.float32)
+        mask = np.ones((self.output_length, 1), np.float32)
         mask[: int(self.class_token)] = 0
         return ops.cast(mask, dtype)
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], grid_length(self.output_grid, self.class_token), self.dim)
+        return (input_shape[0], self.output_length, self.dim)
 
     def get_config(self):
         return {
@@ -195,3 +219,9 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
             "residual_pooling": self.residual_pooling,
             "relative_table_lengths": self.relative_table_lengths,
         }
+
+
+def _project(tokens, kernel, bias):
+    length, channels = tokens.shape[1:]
+    outputs = kernels.project(ops.reshape(tokens, (-1, channels)), kernel, bias)
+    return ops.reshape(outputs, (-1, length, kernel.shape[1]))

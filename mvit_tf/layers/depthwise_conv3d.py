@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from mvit_tf.layers import kernels
+from mvit_tf.layers.tokens import as_tensor
 
 _PADDINGS = ("valid", "same")
 
@@ -80,9 +81,12 @@ class DepthwiseConv3D(keras.layers.Conv3D):
         super().build((*input_shape[:-1], self.filters))
         self.input_spec = keras.layers.InputSpec(ndim=5, axes={-1: channels})
 
+    def tiled_kernel(self):
+        """The kernel of every channel, (kt, kh, kw, 1, C)."""
+        kernel = as_tensor(self.kernel)
+        return ops.tile(kernel, (1, 1, 1, 1, self.num_heads)) if self.num_heads > 1 else kernel
+
     def convolution_op(self, inputs, kernel):
-        if self.num_heads > 1:
-            kernel = ops.tile(kernel, (1, 1, 1, 1, self.num_heads))
         if self.padding == "same":
             sides = [
                 _same_sides(size, kernel, stride)
@@ -95,7 +99,7 @@ class DepthwiseConv3D(keras.layers.Conv3D):
         return kernels.depthwise_conv3d(inputs, kernel, self.strides, padding)
 
     def call(self, inputs):
-        outputs = self.convolution_op(inputs, self.kernel)
+        outputs = self.convolution_op(inputs, self.tiled_kernel())
         if self.use_bias:
             outputs = ops.add(outputs, ops.tile(self.bias, (self.num_heads,)))
         return outputs if self.activation is None else self.activation(outputs)

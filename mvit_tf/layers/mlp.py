@@ -1,9 +1,11 @@
 """The two-layer perceptron of a transformer block."""
 
 import keras
+from keras import ops
 
+from mvit_tf.layers import kernels
 from mvit_tf.layers.initializers import bias_initializer, kernel_initializer
-from mvit_tf.layers.tokens import apply_dense
+from mvit_tf.layers.tokens import dense_weights
 
 
 def dense(units, *, name, dtype, use_bias=True, activation=None):
@@ -17,10 +19,6 @@ def dense(units, *, name, dtype, use_bias=True, activation=None):
         name=name,
         dtype=dtype,
     )
-
-
-def _erf_gelu(x):
-    return keras.activations.gelu(x, approximate=False)
 
 
 @keras.saving.register_keras_serializable(package="mvit_tf")
@@ -45,8 +43,22 @@ class MLP(keras.layers.Layer):
         self.fc1.build((None, input_shape[-1]))
         self.fc2.build((None, self.hidden_dim))
 
-    def call(self, tokens):
-        return apply_dense(lambda x: self.fc2(_erf_gelu(self.fc1(x))), tokens)
+    def call(self, tokens, norm=None, training=False):
+        """Applies the perceptron.
+
+        Args:
+            tokens: (B, N, C).
+            norm: a LayerNormalization whose gain and offset the tokens still lack.
+            training: bool, whether gradients will be asked for; the result is the same.
+        """
+        length, channels = tokens.shape[1:]
+        kernel = kernels.mlp if training else kernels.mlp_inference
+        outputs = kernel(
+            ops.reshape(tokens, (-1, channels)),
+            *dense_weights(self.fc1, norm),
+            *dense_weights(self.fc2),
+        )
+        return ops.reshape(outputs, (-1, length, self.output_dim))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.output_dim)

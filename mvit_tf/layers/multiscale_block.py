@@ -2,6 +2,7 @@
 
 import keras
 
+from mvit_tf.layers import kernels
 from mvit_tf.layers.attention import MultiHeadPoolingAttention
 from mvit_tf.layers.initializers import bias_initializer
 from mvit_tf.layers.mlp import MLP, dense
@@ -118,15 +119,16 @@ class MultiscaleBlock(keras.layers.Layer):
         return layer
 
     def call(self, tokens, training=False):
-        normed = self.norm1(tokens)
-        attended = self.attn(normed)
+        # The norms' gains and offsets go into the weights of the layers behind them.
+        normed = kernels.normalize(tokens, NORM_EPSILON)
+        attended = self.attn(normed, norm=self.norm1)
         if self.widen_attention is not None:
-            tokens = apply_dense(self.widen_attention, normed)
+            tokens = apply_dense(self.widen_attention, normed, self.norm1)
         tokens = self.pool_skip(tokens) + self.drop_path(attended, training=training)
-        normed = self.norm2(tokens)
-        hidden = self.mlp(normed)
+        normed = kernels.normalize(tokens, NORM_EPSILON)
+        hidden = self.mlp(normed, norm=self.norm2, training=training)
         if self.widen_mlp is not None:
-            tokens = apply_dense(self.widen_mlp, normed)
+            tokens = apply_dense(self.widen_mlp, normed, self.norm2)
         return tokens + self.drop_path(hidden, training=training)
 
     def compute_output_shape(self, input_shape):

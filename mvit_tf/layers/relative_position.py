@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mvit_tf.layers import kernels
 from mvit_tf.layers.initializers import kernel_initializer
 
 _AXES = ("temporal", "height", "width")
@@ -87,7 +88,7 @@ class RelativePositions(keras.layers.Layer):
         heads, head_dim = queries.shape[1], queries.shape[3]
         frames, height, width = self.query_grid
         if self.class_token:
-            first, queries = ops.split(queries, [1], axis=2)
+            first, queries = kernels.split(queries, [1, queries.shape[2] - 1], axis=2)
         scores = []
         for axis, table in zip(self.axes, self.tables, strict=True):
             rows = self._rows(axis, table, queries.dtype)

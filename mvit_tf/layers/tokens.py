@@ -2,18 +2,57 @@
 
 import math
 
+import keras
 from keras import ops
 
+from mvit_tf.layers import kernels
 
-def apply_dense(layer, tokens):
-    """Applies a layer of rank-2 input to tokens (B, N, C) and returns (B, N, C').
+
+def apply_dense(layer, tokens, norm=None):
+    """Applies a Dense layer to tokens (B, N, C) and returns (B, N, C').
 
     TensorFlow fuses matrix product, bias and GELU of rank-2 tensors only; on (B, N, C) a
     Dense layer becomes four operations.
+
+    Args:
+        layer: Dense.
+        tokens: (B, N, C).
+        norm: a LayerNormalization whose gain and offset the tokens still lack.
     """
     length, channels = tokens.shape[1:]
-    outputs = layer(ops.reshape(tokens, (-1, channels)))
+    outputs = kernels.project(ops.reshape(tokens, (-1, channels)), *dense_weights(layer, norm))
     return ops.reshape(outputs, (-1, length, outputs.shape[-1]))
+
+
+def dense_weights(layer, norm=None):
+    """A Dense layer's kernel and bias (or None), with the gain and offset of a norm before it.
+
+    (x * gain + offset) kernel + bias = x (gain * kernel) + (offset kernel + bias), and weights
+    are smaller than tokens.
+    """
+    bias = None if layer.bias is None else as_tensor(layer.bias)
+    if layer.quantization_mode is None:
+        kernel = as_tensor(layer.kernel)
+    else:
+        # Each way to quantise packs its numbers in its own form, but answers to unit vectors
+        # with the rows of its kernel.
+        kernel = layer(ops.eye(layer.input_spec.axes[-1], dtype=layer.compute_dtype))
+        kernel = kernel if bias is None else kernel - bias
+    if norm is not None:
+        gain, offset = as_tensor(norm.gamma, kernel.dtype), as_tensor(norm.beta, kernel.dtype)
+        offset = ops.reshape(ops.matmul(ops.expand_dims(offset, 0), kernel), (-1,))
+        bias = offset if bias is None else bias + offset
+        kernel = ops.expand_dims(gain, 1) * kernel
+    return kernel, bias
+
+
+def as_tensor(weight, dtype=None):
+    """A variable's value, in the dtype that the layer computes in or the one given.
+
+    `ops.convert_to_tensor` leaves a Keras variable as it is, and some operations refuse it.
+    """
+    value = weight.value if isinstance(weight, keras.Variable) else weight
+    return ops.convert_to_tensor(value, dtype)
 
 
 def split_class_token(tokens, class_token):
@@ -24,7 +63,7 @@ def split_class_token(tokens, class_token):
     """
     if not class_token:
         return None, tokens
-    first, rest = ops.split(tokens, [1], axis=1)
+    first, rest = kernels.split(tokens, [1, tokens.shape[1] - 1], axis=1)
     return first, rest
 
 

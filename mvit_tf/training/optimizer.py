@@ -3,7 +3,12 @@
 import keras
 import tensorflow as tf
 
-_HOOKS = ("_clip_gradients", "_all_reduce_sum_gradients", "_apply_weight_decay")
+_HOOKS = (
+    "_clip_gradients",
+    "_all_reduce_sum_gradients",
+    "_apply_weight_decay",
+    "_backend_update_step",
+)
 
 
 @keras.saving.register_keras_serializable(package="mvit_tf")
@@ -19,7 +24,7 @@ class ReplicaAdamW(keras.optimizers.AdamW):
     them the learning rate's schedule anew for every weight, half of all that a training step
     takes to trace.
 
-    The order of clipping hangs on private methods of Keras' optimizer. Construction fails if
+    Clipping and update hang on private methods of Keras' optimizer. Construction fails if
     they are gone, and a step fails if Keras no longer calls the one that clips.
 
     Args:
@@ -66,24 +71,43 @@ class ReplicaAdamW(keras.optimizers.AdamW):
         return result
 
     def update_step(self, gradient, variable, learning_rate):
-        """Decays one weight and applies Adam's update to it, in place."""
-        rate = tf.cast(learning_rate, variable.dtype)
-        step = tf.cast(self.iterations.value + 1, variable.dtype)
+        """Decays one weight and applies Adam's update to it, in place.
+
+        Args:
+            gradient: of the loss, clipped.
+            variable: the weight.
+            learning_rate: what `_backend_update_step` makes of it: the share of a weight that
+                decays, and the numbers that Adam's operation takes.
+        """
+        decay, numbers = learning_rate
         if self.weight_decay and self._use_weight_decay(variable):
-            variable.assign_sub(variable * (rate * self.weight_decay))
+            variable.assign_sub(variable * tf.cast(decay, variable.dtype))
         slot = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[slot].value.handle,
             v=self._velocities[slot].value.handle,
-            beta1_power=tf.pow(tf.cast(self.beta_1, variable.dtype), step),
-            beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step),
-            lr=rate,
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
             grad=tf.cast(tf.convert_to_tensor(gradient), variable.dtype),
+            **{name: tf.cast(number, variable.dtype) for name, number in numbers.items()},
         )
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        # Once for all weights, not once for each: tracing takes longer than computing.
+        rate = tf.cast(learning_rate, tf.float32)
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        correction = tf.sqrt(1 - tf.pow(self.beta_2, step)) / (1 - tf.pow(self.beta_1, step))
+        zero = tf.zeros(())
+        numbers = {
+            "lr": rate * correction,
+            # The operation would correct the moments with these powers; the rate has it done.
+            "beta1_power": zero,
+            "beta2_power": zero,
+            "beta1": tf.constant(self.beta_1),
+            "beta2": tf.constant(self.beta_2),
+            "epsilon": tf.constant(self.epsilon),
+        }
+        decay = rate * (self.weight_decay or 0.0)
+        super()._backend_update_step(grads, trainable_variables, (decay, numbers))
 
     def _apply_weight_decay(self, variables):
         """Done in `update_step`, which has the learning rate at hand."""
@@ -98,5 +122,9 @@ class ReplicaAdamW(keras.optimizers.AdamW):
         if self.global_clipnorm is None:
             return grads_and_vars
         grads, variables = zip(*grads_and_vars, strict=True)
-        clipped, _ = tf.clip_by_global_norm(grads, self.global_clipnorm)
+        norm = tf.linalg.global_norm(grads)
+        # A norm that is not finite makes every gradient NaN, not one of them and others zero.
+        scale = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
+        scale = tf.where(tf.math.is_finite(norm), scale, float("nan"))
+        clipped = [None if grad is None else grad * tf.cast(scale, grad.dtype) for grad in grads]
         return list(zip(clipped, variables, strict=True))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mvit_tf.layers import DepthwiseConv3D
 from mvit_tf.layers.kernels.generic_kernels import depthwise_conv3d as generic
-from mvit_tf.layers.kernels.tensorflow_kernels import depthwise_conv3d
+from mvit_tf.layers.kernels.tensorflow_convolutions import depthwise_conv3d
 
 STRIDES = [(1, 1, 1), (1, 2, 2), (2, 2, 2), (1, 4, 4), (1, 8, 8), (2, 8, 8), (1, 2, 4), (2, 6, 4)]
 KERNELS = [(1, 1, 1), (3, 3, 3), (1, 3, 3), (1, 5, 5), (1, 9, 9), (9, 9, 9), (2, 4, 6), (5, 7, 3)]

@@ -170,3 +170,26 @@ def test_public_layers_are_registered():
     for name in layers.__all__:
         assert keras.saving.get_registered_object(f"mvit_tf>{name}") is getattr(layers, name)
     assert mvit_tf.layers is layers
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+@pytest.mark.parametrize("mode", ["conv", "max", "avg"])
+def test_pooling_looks_only_at_what_it_takes(mode, class_token):
+    """At a stride above the kernel, tokens between the windows may hold anything."""
+    pool = layers.TokenPooling(
+        grid=(3, 17, 22), kernel_size=(3, 3, 1), strides=(1, 8, 4), mode=mode,
+        num_heads=2, class_token=class_token,
+    )  # fmt: skip
+    assert pool.samples.size == (3, 7, 6)
+    assert pool.samples.padding == ((1, 1), (1, 1), (0, 0))
+    rng = np.random.default_rng(0)
+    tokens = rng.standard_normal((2, 3 * 17 * 22 + class_token, 8)).astype(np.float32)
+    expected = np.asarray(pool(tokens))
+    places = pool.samples.places + class_token
+    others = np.setdiff1d(np.arange(class_token, tokens.shape[1]), places)
+    tokens[:, others] = np.nan
+    np.testing.assert_array_equal(pool(tokens), expected)
+    for place in places[::7]:
+        changed = tokens.copy()
+        changed[:, place] += 10
+        assert np.abs(np.asarray(pool(changed)) - expected).max() > 0.1

@@ -151,3 +151,16 @@ def test_any_multiple_of_the_patch_stride_works(size):
         config = mvit_tf.MViTConfig(**{**TINY, **VARIANTS[variant], "input_size": size})
         model = mvit_tf.build_mvit(config)
         assert np.isfinite(model(frames_for(config))).all()
+
+
+# Of layers that Keras cannot quantise and leaves as they are.
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.parametrize(("mode", "tolerance"), [("int8", 0.05), ("int4", 1)])
+def test_quantised_models_run(mode, tolerance):
+    config = mvit_tf.MViTConfig(**TINY)
+    model = mvit_tf.build_mvit(config)
+    frames = frames_for(config)
+    expected = np.asarray(model(frames))
+    model.quantize(mode)
+    got = np.asarray(model(frames))
+    assert 0 < np.abs(got - expected).max() < tolerance * np.abs(expected).max()

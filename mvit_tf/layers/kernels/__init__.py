@@ -1,15 +1,49 @@
 """The fastest exact kernel for the backend at hand, chosen here and nowhere else.
 
-Every function has one signature and one meaning on all backends: TensorFlow gets kernels
-of its own (its grouped Conv3D runs on no CPU without XLA), Keras' JAX and PyTorch
-backends use their native grouped convolution.
+Every function has one signature and one meaning on all backends. TensorFlow gets kernels of its
+own: its grouped Conv3D runs on no CPU without XLA, and the gradients that it derives keep two to
+three times the memory of those written out here. Keras' JAX and PyTorch backends compile, or have
+fused kernels, and use `keras.ops`.
 """
 
 import keras
 
-if keras.backend.backend() == "tensorflow":
-    from mvit_tf.layers.kernels.tensorflow_kernels import conv3d, depthwise_conv3d
-else:
-    from mvit_tf.layers.kernels.generic_kernels import conv3d, depthwise_conv3d
+from mvit_tf.layers.kernels import generic_kernels
 
-__all__ = ["conv3d", "depthwise_conv3d"]
+if keras.backend.backend() == "tensorflow":
+    from mvit_tf.layers.kernels.tensorflow_attention import attend
+    from mvit_tf.layers.kernels.tensorflow_convolutions import conv3d, depthwise_conv3d
+    from mvit_tf.layers.kernels.tensorflow_tokens import (
+        mlp,
+        normalize,
+        project,
+        split,
+        take_tokens,
+    )
+else:
+    from mvit_tf.layers.kernels.generic_kernels import (
+        attend,
+        conv3d,
+        depthwise_conv3d,
+        mlp,
+        normalize,
+        project,
+        split,
+        take_tokens,
+    )
+
+attention_weights = generic_kernels.attention_weights
+mlp_inference = generic_kernels.mlp
+
+__all__ = [
+    "attend",
+    "attention_weights",
+    "conv3d",
+    "depthwise_conv3d",
+    "mlp",
+    "mlp_inference",
+    "normalize",
+    "project",
+    "split",
+    "take_tokens",
+]
