@@ -23,6 +23,15 @@ class OutcomeLedger:
         self._lock = threading.Lock()
         self._outcomes = {}
 
+    @classmethod
+    def union(cls, ledgers):
+        """A ledger of all outcomes in several."""
+        union = cls()
+        for ledger in ledgers:
+            for path, (outcome, detail) in ledger.outcomes.items():
+                union.record(path, outcome, detail)
+        return union
+
     def record(self, path, outcome=OK, detail=""):
         """Notes the outcome of `path`; returns True where it is a new failure."""
         with self._lock:

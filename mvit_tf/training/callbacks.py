@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -115,20 +115,21 @@ class LedgerCheck(keras.callbacks.Callback):
     """Ends the run after an epoch in which too many videos failed to decode.
 
     Args:
-        ledger: outcomes of the training videos.
-        max_failure_share: the share that may fail.
+        ledgers: outcomes of the training videos, of the validation videos.
+        max_failure_share: the share of each set that may fail.
         path: JSON lines file the outcomes are written to after each epoch.
     """
 
-    def __init__(self, *, ledger: OutcomeLedger, max_failure_share: float, path):
+    def __init__(self, *, ledgers: Sequence[OutcomeLedger], max_failure_share: float, path):
         super().__init__()
-        self._ledger = ledger
+        self._ledgers = ledgers
         self._max_failure_share = max_failure_share
         self._path = path
 
     def on_epoch_end(self, epoch, logs=None):
-        self._ledger.write(self._path)
-        self._ledger.check(self._max_failure_share)
+        OutcomeLedger.union(self._ledgers).write(self._path)
+        for ledger in self._ledgers:
+            ledger.check(self._max_failure_share)
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -30,6 +30,7 @@ from mvit_tf.training.evaluation import (
 from mvit_tf.training.experiment import Experiment, load_experiment
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.optimizer import ReplicaAdamW
+from mvit_tf.training.precision import slow_bfloat16
 from mvit_tf.training.schedule import warmup_cosine
 
 MODES = ("train", "eval", "train_and_eval", "export")
@@ -113,7 +114,8 @@ def _train(experiment, directory, strategy):
         _say(f"nothing to train: {progress.epoch} of {settings.epochs} epochs are done")
         return
 
-    ledger = OutcomeLedger()
+    # Apart, as many good videos for training do not make up for bad ones for validation.
+    ledger, validation_ledger = OutcomeLedger(), OutcomeLedger()
     dataset = train_dataset(
         videos,
         sampling=experiment.clip_sampling(),
@@ -141,12 +143,14 @@ def _train(experiment, directory, strategy):
             callbacks=[
                 callbacks.NonFiniteLossStop(steps_per_epoch=steps),
                 callbacks.EpochMetrics(
-                    validate=_validator(experiment, model, validation, strategy, ledger),
+                    validate=_validator(
+                        experiment, model, validation, strategy, validation_ledger
+                    ),
                     epochs=settings.epochs,
                     validate_every=settings.validate_every,
                 ),
                 callbacks.LedgerCheck(
-                    ledger=ledger,
+                    ledgers=(ledger, validation_ledger),
                     max_failure_share=experiment.data.max_failure_share,
                     path=directory.outcomes_file,
                 ),
@@ -155,7 +159,7 @@ def _train(experiment, directory, strategy):
                 saver,
             ],
         )
-    _say(f"decoding    {ledger.summary()}")
+    _say(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
     _say(f"trained     {_best_in_words(saver.progress)}; checkpoints in {directory.path}")
     _plot_curves(directory)
 
@@ -389,6 +393,9 @@ def _describe(experiment, model, videos, validation, steps, replicas):
     )
     held_out = "no validation" if validation is None else f"{len(validation)} for validation"
     _say(f"data        {len(videos)} videos of {len(videos.class_names)} classes, {held_out}")
+    warning = slow_bfloat16() if settings.dtype == "mixed_bfloat16" else None
+    if warning:
+        _say(f"warning     {warning}")
     devices = "1 device" if replicas == 1 else f"{replicas} devices"
     _say(
         f"training    {settings.epochs} epochs of {steps} steps, batch {settings.batch_size} "

@@ -80,16 +80,20 @@ def test_an_epoch_that_comes_again_replaces_its_row_and_later_ones(tmp_path):
     ]
 
 
-def test_too_many_failed_videos_end_the_run_with_the_outcomes_on_disk(tmp_path):
-    ledger = OutcomeLedger()
+def test_too_many_failed_videos_of_either_set_end_the_run_with_the_outcomes_on_disk(tmp_path):
+    training, validation = OutcomeLedger(), OutcomeLedger()
+    for index in range(99):
+        training.record(f"{index}.mp4")
     for index in range(9):
-        ledger.record(f"{index}.mp4")
-    ledger.record("bad.mp4", "empty_file", "0 bytes")
+        validation.record(f"held_out_{index}.mp4")
     outcomes = tmp_path / "outcomes.jsonl"
-    LedgerCheck(ledger=ledger, max_failure_share=0.1, path=outcomes).on_epoch_end(0)
-    assert len(outcomes.read_text().splitlines()) == 10
-    with pytest.raises(UserError, match=r"bad.mp4 \(empty_file: 0 bytes\)"):
-        LedgerCheck(ledger=ledger, max_failure_share=0.05, path=outcomes).on_epoch_end(0)
+    check = {"ledgers": (training, validation), "path": outcomes}
+    validation.record("bad.mp4", "empty_file", "0 bytes")
+    LedgerCheck(max_failure_share=0.1, **check).on_epoch_end(0)
+    assert len(outcomes.read_text().splitlines()) == 109
+    # One of 109 in all, but one of ten for validation.
+    with pytest.raises(UserError, match=r"10 videos, 1 left out .*bad.mp4 \(empty_file: 0 bytes\)"):
+        LedgerCheck(max_failure_share=0.05, **check).on_epoch_end(0)
 
 
 def test_a_validation_loss_that_is_not_finite_ends_the_run(monkeypatch):
