@@ -9,6 +9,11 @@ import tensorflow as tf
 MAX_BYTES = 2**31 - 2**26
 
 
+def is_freezable(model: keras.Model) -> bool:
+    """Whether the weights of a model fit into one graph as constants."""
+    return sum(weight.numpy().nbytes for weight in model.weights) <= MAX_BYTES
+
+
 def frozen_call(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """The inference pass of a model as a function to be traced, weights as constants.
 
@@ -17,7 +22,7 @@ def frozen_call(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     twice as fast; products with variables are not even given to AMX when a bias follows.
 
     The constants are the weights of now: training on changes nothing in what was traced before.
-    Models of 2 GiB and more stay as they are.
+    Models that are not freezable stay as they are.
 
     Args:
         model: a built model.
@@ -25,7 +30,7 @@ def frozen_call(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     Returns:
         A function from inputs to outputs, for use inside a `tf.function`.
     """
-    if sum(weight.numpy().nbytes for weight in model.weights) > MAX_BYTES:
+    if not is_freezable(model):
         return lambda inputs: model(inputs, training=False)
     trainable, fixed = (
         [weight.numpy() for weight in weights]

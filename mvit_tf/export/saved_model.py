@@ -28,7 +28,7 @@ import tensorflow as tf
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Preprocessing, evaluation_preprocess, temporal_subsample
 from mvit_tf.errors import UserError
-from mvit_tf.export.frozen import frozen_call
+from mvit_tf.export.frozen import frozen_call, is_freezable
 from mvit_tf.export.metadata import METADATA_FILE, ExportMetadata, list_versions
 from mvit_tf.layers.kernels.compiled import without_xla
 
@@ -86,7 +86,8 @@ def export_saved_model(
         asset.write_text(json.dumps(metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
         archive = keras.export.ExportArchive()
         # In float32 constants gain a tenth of the time, but a server takes twice the memory.
-        if any(layer.compute_dtype == "bfloat16" for layer in model.layers):
+        in_bfloat16 = any(layer.compute_dtype == "bfloat16" for layer in model.layers)
+        if in_bfloat16 and is_freezable(model):
             call = frozen_call(model)
         else:
             archive.track(model)

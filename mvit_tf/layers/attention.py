@@ -13,6 +13,7 @@ from mvit_tf.layers.tokens import (
     check_length,
     dense_weights,
     grid_length,
+    project_tokens,
 )
 
 RESIDUAL_POOLING_MODES = ("none", "patches", "all")
@@ -162,8 +163,8 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
         sizes = [self.dim, 2 * self.dim]
         biases = (None, None) if bias is None else kernels.split(bias, sizes, axis=0)
         query_kernel, kernel = kernels.split(kernel, sizes, axis=1)
-        queries = _project(tokens, query_kernel, biases[0])
-        keys_values = _project(self.pool_k.take_samples(tokens), kernel, biases[1])
+        queries = project_tokens(tokens, query_kernel, biases[0])
+        keys_values = project_tokens(self.pool_k.take_samples(tokens), kernel, biases[1])
         if not self.pool_k.is_identity:
             keys_values = pool_together([self.pool_k, self.pool_v], keys_values)
         keys, values = ops.split(keys_values, 2, axis=-1)
@@ -219,9 +220,3 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
             "residual_pooling": self.residual_pooling,
             "relative_table_lengths": self.relative_table_lengths,
         }
-
-
-def _project(tokens, kernel, bias):
-    length, channels = tokens.shape[1:]
-    outputs = kernels.project(ops.reshape(tokens, (-1, channels)), kernel, bias)
-    return ops.reshape(outputs, (-1, length, kernel.shape[1]))

@@ -11,17 +11,23 @@ from mvit_tf.layers import kernels
 def apply_dense(layer, tokens, norm=None):
     """Applies a Dense layer to tokens (B, N, C) and returns (B, N, C').
 
-    TensorFlow fuses matrix product, bias and GELU of rank-2 tensors only; on (B, N, C) a
-    Dense layer becomes four operations.
-
     Args:
         layer: Dense.
         tokens: (B, N, C).
         norm: a LayerNormalization whose gain and offset the tokens still lack.
     """
+    return project_tokens(tokens, *dense_weights(layer, norm))
+
+
+def project_tokens(tokens, kernel, bias):
+    """tokens kernel + bias of tokens (B, N, C); bias may be None.
+
+    TensorFlow fuses matrix product, bias and GELU of rank-2 tensors only; on (B, N, C) a
+    Dense layer becomes four operations.
+    """
     length, channels = tokens.shape[1:]
-    outputs = kernels.project(ops.reshape(tokens, (-1, channels)), *dense_weights(layer, norm))
-    return ops.reshape(outputs, (-1, length, outputs.shape[-1]))
+    outputs = kernels.project(ops.reshape(tokens, (-1, channels)), kernel, bias)
+    return ops.reshape(outputs, (-1, length, kernel.shape[1]))
 
 
 def dense_weights(layer, norm=None):
