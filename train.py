@@ -62,12 +62,6 @@ def main() -> int | None:
 if __name__ == "__main__":
     # Before anything imports TensorFlow, which `import mvit_tf` does.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from mvit_tf.cli.startup import run_cli
+    from mvit_tf.cli.startup import end_process, run_cli
 
-    status = run_cli(main)
-    if status:
-        # Stopped in the middle, videos are still being decoded: their threads wait for an
-        # interpreter that is closing, it waits for them. All that is kept has been written.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    end_process(run_cli(main))

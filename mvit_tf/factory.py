@@ -11,7 +11,16 @@ from mvit_tf.models.config import CHANNELS
 _KERAS_WEIGHTS = ".weights.h5"
 
 
-def create_model(name, *, num_classes=None, input_shape=None, weights=None, dtype=None, **fields):
+def create_model(
+    name,
+    *,
+    num_classes=None,
+    input_shape=None,
+    weights=None,
+    dtype=None,
+    remat=False,
+    **fields,
+):
     """Builds a named model.
 
     Args:
@@ -22,7 +31,7 @@ def create_model(name, *, num_classes=None, input_shape=None, weights=None, dtyp
             them; downloaded on first use), the path of a `.weights.h5` file or of a PyTorch
             checkpoint, or None for random weights. Published sets and checkpoints fit other
             input shapes too, and leave the head fresh where the classes differ.
-        dtype: see `build_mvit`.
+        dtype, remat: see `build_mvit`.
         **fields: other fields of `MViTConfig`, such as `pool_mode="max"`.
 
     Returns:
@@ -40,7 +49,7 @@ def create_model(name, *, num_classes=None, input_shape=None, weights=None, dtyp
         fields["num_classes"] = num_classes
     if input_shape is not None:
         fields["input_size"] = _input_size(config, tuple(input_shape))
-    model = build_mvit(config.replace(**fields), name=name, dtype=dtype)
+    model = build_mvit(config.replace(**fields), name=name, dtype=dtype, remat=remat)
     if published is not None:
         load_published_weights(model, published)
     elif weights is not None and os.fspath(weights).endswith(_KERAS_WEIGHTS):

@@ -40,5 +40,5 @@ def test_the_wheel_holds_every_module_and_experiment(wheel):
 def test_the_wheel_brings_the_command_and_the_licence(wheel):
     names = [name for name in wheel.namelist() if ".dist-info/" in name]
     (commands,) = [name for name in names if name.endswith("entry_points.txt")]
-    assert "mvit = mvit_tf.cli.main:main" in wheel.read(commands).decode()
+    assert "mvit = mvit_tf.cli.main:console" in wheel.read(commands).decode()
     assert any(name.endswith("LICENSE") for name in names)

@@ -1,4 +1,5 @@
-"""Ours in TensorFlow: a graph, one with weights as constants, XLA, a SavedModel as served."""
+"""Ours in TensorFlow: a graph, one with weights as constants or with rematerialisation, XLA, a
+SavedModel as served."""
 
 import functools
 
@@ -17,7 +18,7 @@ def build(*, cell, style, weights, threads):
 
     Args:
         cell: Cell as a dict.
-        style: "graph", "frozen", "xla" or "saved_model".
+        style: "graph", "frozen", "remat", "xla" or "saved_model".
         weights: a `.weights.h5` file, or the folder of a SavedModel.
         threads: processors to use.
     """
@@ -30,11 +31,11 @@ def build(*, cell, style, weights, threads):
     return kind(cell, weights, style)
 
 
-def build_model(config, dtype, weights=None):
+def build_model(config, dtype, weights=None, *, remat=False):
     """Our model of a config under the policy of a dtype."""
     from mvit_tf.models import build_mvit
 
-    model = build_mvit(config, dtype=_POLICIES[dtype])
+    model = build_mvit(config, dtype=_POLICIES[dtype], remat=remat)
     if weights is not None:
         model.load_weights(weights)
     return model
@@ -92,7 +93,7 @@ class _Forward(_Workload):
 class _Train(_Workload):
     def __init__(self, cell, weights, style):
         super().__init__(cell)
-        model = build_model(cell.config, cell.dtype, weights)
+        model = build_model(cell.config, cell.dtype, weights, remat=style == "remat")
         self._step = training_step(model, jit_compile=style == "xla")
         self._frames = tf.constant(cells.normalised_frames(cell))
         self._targets = tf.constant(

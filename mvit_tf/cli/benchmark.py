@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--contestants", metavar="NAMES", type=_words,
-        help="of ours, ours-frozen, ours-xla, ours-saved-model, ours-jax, torchvision, "
+        help="of ours, ours-frozen, ours-remat, ours-xla, ours-saved-model, ours-jax, torchvision, "
         "pytorchvideo, timm, and the last three with -compile; ratios are over the first "
         "(default: all but XLA's)",
     )  # fmt: skip

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 
 from mvit_tf.cli import benchmark, check_data, convert, demo, describe, predict, weights
-from mvit_tf.cli.startup import quiet_tensorflow, run_cli
+from mvit_tf.cli.startup import end_process, quiet_tensorflow, run_cli
 
 _COMMANDS = (demo, predict, check_data, describe, convert, weights, benchmark)
 
@@ -38,3 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_tensorflow()
     arguments = build_parser().parse_args(argv)
     return run_cli(lambda: arguments.run(arguments))
+
+
+def console():
+    """What the installed command `mvit` calls."""
+    end_process(main())

@@ -23,6 +23,18 @@ def quiet_tensorflow():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def end_process(status: int):
+    """Ends the process with the exit status of a command.
+
+    Stopped in the middle, videos are still being decoded: their threads wait for an interpreter
+    that is closing, it waits for them. All that is kept has been written by then.
+    """
+    if status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 def run_cli(main: Callable[[], int | None]) -> int:
     """Runs a command's main function and turns its end into an exit status.
 

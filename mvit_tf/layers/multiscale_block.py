@@ -1,5 +1,7 @@
 """The transformer block of MViT, which may shrink the grid and widen the channels."""
 
+import functools
+
 import keras
 
 from mvit_tf.layers import kernels
@@ -32,6 +34,9 @@ class MultiscaleBlock(keras.layers.Layer):
         residual_pooling, relative_table_lengths: see `MultiHeadPoolingAttention`.
         mlp_ratio: float, hidden width of the MLP over `attention_dim`.
         drop_path_rate: float in [0, 1), stochastic depth of both branches.
+        remat: bool. In training, keep nothing but the input and compute the rest again for
+            the gradient: less memory, more time, the same numbers. (`keras.RematScope` fails in
+            TensorFlow's graphs, and draws stochastic depth anew for the gradient.)
 
     Input shape: (B, [1 +] T*H*W, C). Output shape: (B, [1 +] T'*H'*W', output_dim).
     """
@@ -52,6 +57,7 @@ class MultiscaleBlock(keras.layers.Layer):
         class_token=True,
         residual_pooling="none",
         relative_table_lengths=(None, None, None),
+        remat=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -59,6 +65,7 @@ class MultiscaleBlock(keras.layers.Layer):
         self.output_dim = output_dim
         self.mlp_ratio = mlp_ratio
         self.drop_path_rate = drop_path_rate
+        self.remat = remat
         self.norm1 = self._norm("norm1")
         self.attn = MultiHeadPoolingAttention(
             dim=attention_dim,
@@ -119,17 +126,29 @@ class MultiscaleBlock(keras.layers.Layer):
         return layer
 
     def call(self, tokens, training=False):
+        if not training:
+            return self._transform(tokens)
+        scales = []
+        if self.drop_path_rate:
+            scales = [self.drop_path.draw(tokens) for _ in range(2)]
+        transform = functools.partial(self._transform, training=True)
+        if self.remat:
+            transform = keras.remat(transform)
+        return transform(tokens, *scales)
+
+    def _transform(self, tokens, *scales, training=False):
+        attention_scale, mlp_scale = scales or (None, None)
         # The norms' gains and offsets go into the weights of the layers behind them.
         normed = kernels.normalize(tokens, NORM_EPSILON)
         attended = self.attn(normed, norm=self.norm1)
         if self.widen_attention is not None:
             tokens = apply_dense(self.widen_attention, normed, self.norm1)
-        tokens = self.pool_skip(tokens) + self.drop_path(attended, training=training)
+        tokens = self.pool_skip(tokens) + _scaled(attended, attention_scale)
         normed = kernels.normalize(tokens, NORM_EPSILON)
         hidden = self.mlp(normed, norm=self.norm2, training=training)
         if self.widen_mlp is not None:
             tokens = apply_dense(self.widen_mlp, normed, self.norm2)
-        return tokens + self.drop_path(hidden, training=training)
+        return tokens + _scaled(hidden, mlp_scale)
 
     def compute_output_shape(self, input_shape):
         return (*self.attn.compute_output_shape(input_shape)[:-1], self.output_dim)
@@ -153,5 +172,10 @@ class MultiscaleBlock(keras.layers.Layer):
             "output_dim": self.output_dim,
             "mlp_ratio": self.mlp_ratio,
             "drop_path_rate": self.drop_path_rate,
+            "remat": self.remat,
             **{key: attention[key] for key in shared},
         }
+
+
+def _scaled(branch, scale):
+    return branch if scale is None else branch * scale

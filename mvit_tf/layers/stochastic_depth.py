@@ -33,11 +33,14 @@ class StochasticDepth(keras.layers.Layer):
     def call(self, inputs, training=False):
         if not training or not self.rate:
             return inputs
+        return inputs * self.draw(inputs)
+
+    def draw(self, inputs):
+        """What to multiply the samples of a branch by, (B, 1, ...): 0 or `1 / (1 - rate)`."""
         keep = 1 - self.rate
         shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
         draw = keras.random.uniform(shape, seed=self.seed_generator, dtype="float32")
-        scale = ops.where(draw < keep, 1 / keep, 0.0)
-        return inputs * ops.cast(scale, inputs.dtype)
+        return ops.cast(ops.where(draw < keep, 1 / keep, 0.0), inputs.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -14,7 +14,7 @@ from mvit_tf.layers.token_pooling import NORM_EPSILON
 from mvit_tf.models.config import CHANNELS
 
 
-def build_mvit(config, *, name="mvit", dtype=None):
+def build_mvit(config, *, name="mvit", dtype=None, remat=False):
     """Builds the model of a config.
 
     The layers `patch_embed`, `class_token`, `positions`, `block_00` ..., `norm`, `readout`
@@ -26,6 +26,9 @@ def build_mvit(config, *, name="mvit", dtype=None):
         name: name of the model.
         dtype: dtype policy of all layers but the head, which computes in float32; the
             global policy when None.
+        remat: bool. In training, keep only the input of each block and compute the rest again
+            for the gradient (rematerialisation, activation checkpointing): the same numbers in
+            less memory and more time.
 
     Returns:
         A functional `keras.Model` from normalised float frames (B, T, H, W, 3), or images
@@ -75,6 +78,7 @@ def build_mvit(config, *, name="mvit", dtype=None):
             class_token=config.class_token,
             residual_pooling=config.residual_pooling,
             relative_table_lengths=spec.relative_table_lengths,
+            remat=remat,
             dtype=dtype,
             name=spec.name,
         )(x)

@@ -131,6 +131,8 @@ class TrainSection(hyperparams.Config):
             is always validated.
         devices: number of devices; `None` is every GPU, or one CPU. More than the machine has
             GPUs is refused; without any GPU the CPU is split.
+        remat: keep only the input of each block and compute the rest again for the gradient:
+            less memory, more time, the same numbers.
         jit_compile: compile the training step by XLA; one device only.
         steps_per_execution: training steps per call of the compiled function; one device only.
         seed: of the initial weights, dropout and stochastic depth.
@@ -148,6 +150,7 @@ class TrainSection(hyperparams.Config):
     dtype: str = option("float32", choices=("float32", "mixed_bfloat16"))
     validate_every: int = option(1, minimum=1)
     devices: int | None = option(None, minimum=1)
+    remat: bool = False
     jit_compile: bool = False
     steps_per_execution: int = option(1, minimum=1)
     seed: int = option(0, minimum=0)

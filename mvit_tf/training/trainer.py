@@ -241,6 +241,7 @@ def _build_model(experiment: Experiment, num_classes: int) -> keras.Model:
         experiment.model_config(num_classes),
         name=experiment.model.name,
         dtype=experiment.train.dtype,
+        remat=experiment.train.remat,
     )
 
 

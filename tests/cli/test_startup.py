@@ -41,6 +41,18 @@ def test_the_status_of_main_is_the_status(returned, status):
     assert run_cli(lambda: returned) == status
 
 
+def test_a_stopped_command_does_not_wait_for_its_threads():
+    program = (
+        "import threading; from mvit_tf.cli.startup import end_process;"
+        "threading.Thread(target=threading.Event().wait).start();"
+        "print('said'); end_process(3)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (3, "said\n")
+
+
 USE_TENSORFLOW = """
 from mvit_tf.cli.startup import quiet_tensorflow
 quiet_tensorflow()

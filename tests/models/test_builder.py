@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import mvit_tf
 
@@ -164,3 +165,25 @@ def test_quantised_models_run(mode, tolerance):
     model.quantize(mode)
     got = np.asarray(model(frames))
     assert 0 < np.abs(got - expected).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("variant", ["v1", "v2"])
+def test_rematerialisation_trains_the_same(variant):
+    """Stochastic depth too: what the gradient computes again leaves out the same branches."""
+    config = mvit_tf.MViTConfig(**{**TINY, **VARIANTS[variant], "drop_path_rate": 0.5})
+    frames, targets = frames_for(config, batch=4), np.eye(5, dtype=np.float32)[[0, 1, 2, 3]]
+    weights, operations = [], []
+    for remat in (False, True):
+        keras.utils.set_random_seed(1)
+        model = mvit_tf.build_mvit(config, remat=remat)
+        model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy(True))
+        step = tf.function(model.train_step, autograph=False)
+        graph = step.get_concrete_function((frames, targets)).graph
+        operations.append(sum(op.type == "Softmax" for op in graph.get_operations()))
+        for _ in range(2):
+            step((frames, targets))
+        weights.append([weight.numpy() for weight in model.weights])
+    blocks = sum(config.depths)
+    assert operations[1] == operations[0] + blocks
+    for kept, again in zip(*weights, strict=True):
+        np.testing.assert_allclose(again, kept, rtol=0, atol=1e-6)
