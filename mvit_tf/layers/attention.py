@@ -137,12 +137,13 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
             )
         self.proj.build((None, self.dim))
 
-    def call(self, tokens, norm=None):
+    def call(self, tokens, norm=None, residual=None):
         """Attends.
 
         Args:
             tokens: (B, [1 +] T*H*W, C).
             norm: a LayerNormalization whose gain and offset the tokens still lack.
+            residual: (B, [1 +] T'*H'*W', dim) to add to the result, or None.
         """
         queries, keys, values = self._pooled(tokens, norm)
         outputs = kernels.attend(*self._scored(queries, keys), values)
@@ -150,7 +151,7 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
             outputs = outputs + queries
         elif self.residual_pooling == "patches":
             outputs = outputs + queries * self._patch_mask(queries.dtype)
-        return apply_dense(self.proj, self._joined(outputs))
+        return apply_dense(self.proj, self._joined(outputs), residual=residual)
 
     def attention_weights(self, tokens, norm=None):
         """The softmax (B, heads, Nq, Nk), float32, of input tokens (B, N, C); see `call`."""

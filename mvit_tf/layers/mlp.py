@@ -1,11 +1,10 @@
 """The two-layer perceptron of a transformer block."""
 
 import keras
-from keras import ops
 
 from mvit_tf.layers import kernels
 from mvit_tf.layers.initializers import bias_initializer, kernel_initializer
-from mvit_tf.layers.tokens import dense_weights
+from mvit_tf.layers.tokens import dense_weights, in_rank_2
 
 
 def dense(units, *, name, dtype, use_bias=True, activation=None):
@@ -43,22 +42,18 @@ class MLP(keras.layers.Layer):
         self.fc1.build((None, input_shape[-1]))
         self.fc2.build((None, self.hidden_dim))
 
-    def call(self, tokens, norm=None, training=False):
+    def call(self, tokens, norm=None, residual=None, training=False):
         """Applies the perceptron.
 
         Args:
             tokens: (B, N, C).
             norm: a LayerNormalization whose gain and offset the tokens still lack.
+            residual: (B, N, output_dim) to add to the result, or None.
             training: bool, whether gradients will be asked for; the result is the same.
         """
-        length, channels = tokens.shape[1:]
         kernel = kernels.mlp if training else kernels.mlp_inference
-        outputs = kernel(
-            ops.reshape(tokens, (-1, channels)),
-            *dense_weights(self.fc1, norm),
-            *dense_weights(self.fc2),
-        )
-        return ops.reshape(outputs, (-1, length, self.output_dim))
+        weights = (*dense_weights(self.fc1, norm), *dense_weights(self.fc2))
+        return in_rank_2(lambda x: kernel(x, *weights), tokens, residual)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.output_dim)

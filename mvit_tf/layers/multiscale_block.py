@@ -140,15 +140,15 @@ class MultiscaleBlock(keras.layers.Layer):
         attention_scale, mlp_scale = scales or (None, None)
         # The norms' gains and offsets go into the weights of the layers behind them.
         normed = kernels.normalize(tokens, NORM_EPSILON)
-        attended = self.attn(normed, norm=self.norm1)
+        attend = functools.partial(self.attn, normed, norm=self.norm1)
         if self.widen_attention is not None:
             tokens = apply_dense(self.widen_attention, normed, self.norm1)
-        tokens = self.pool_skip(tokens) + _scaled(attended, attention_scale)
+        tokens = _with_branch(self.pool_skip(tokens), attend, attention_scale)
         normed = kernels.normalize(tokens, NORM_EPSILON)
-        hidden = self.mlp(normed, norm=self.norm2, training=training)
+        mlp = functools.partial(self.mlp, normed, norm=self.norm2, training=training)
         if self.widen_mlp is not None:
             tokens = apply_dense(self.widen_mlp, normed, self.norm2)
-        return tokens + _scaled(hidden, mlp_scale)
+        return _with_branch(tokens, mlp, mlp_scale)
 
     def compute_output_shape(self, input_shape):
         return (*self.attn.compute_output_shape(input_shape)[:-1], self.output_dim)
@@ -177,5 +177,8 @@ class MultiscaleBlock(keras.layers.Layer):
         }
 
 
-def _scaled(branch, scale):
-    return branch if scale is None else branch * scale
+def _with_branch(skip, branch, scale):
+    """skip + scale * branch."""
+    if scale is None:
+        return branch(residual=skip)
+    return skip + branch() * scale

@@ -8,26 +8,34 @@ from keras import ops
 from mvit_tf.layers import kernels
 
 
-def apply_dense(layer, tokens, norm=None):
+def apply_dense(layer, tokens, norm=None, residual=None):
     """Applies a Dense layer to tokens (B, N, C) and returns (B, N, C').
 
     Args:
         layer: Dense.
         tokens: (B, N, C).
         norm: a LayerNormalization whose gain and offset the tokens still lack.
+        residual: (B, N, C') to add to the result, or None.
     """
-    return project_tokens(tokens, *dense_weights(layer, norm))
+    return project_tokens(tokens, *dense_weights(layer, norm), residual)
 
 
-def project_tokens(tokens, kernel, bias):
-    """tokens kernel + bias of tokens (B, N, C); bias may be None.
+def project_tokens(tokens, kernel, bias, residual=None):
+    """tokens kernel + bias + residual of tokens (B, N, C); bias and residual may be None."""
+    return in_rank_2(lambda x: kernels.project(x, kernel, bias), tokens, residual)
 
-    TensorFlow fuses matrix product, bias and GELU of rank-2 tensors only; on (B, N, C) a
-    Dense layer becomes four operations.
+
+def in_rank_2(function, tokens, residual=None):
+    """Tokens (B, N, C'): a function from (B * N, C) to (B * N, C'), plus what is not None.
+
+    TensorFlow fuses matrix product, bias, GELU and sum of rank-2 tensors only, and only where
+    no reshape stands between them.
     """
     length, channels = tokens.shape[1:]
-    outputs = kernels.project(ops.reshape(tokens, (-1, channels)), kernel, bias)
-    return ops.reshape(outputs, (-1, length, kernel.shape[1]))
+    outputs = function(ops.reshape(tokens, (-1, channels)))
+    if residual is not None:
+        outputs = outputs + ops.reshape(residual, (-1, outputs.shape[-1]))
+    return ops.reshape(outputs, (-1, length, outputs.shape[-1]))
 
 
 def dense_weights(layer, norm=None):

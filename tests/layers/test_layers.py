@@ -152,6 +152,8 @@ def test_mixed_bfloat16_computes_in_bfloat16_with_float32_weights(case):
 
 
 def test_one_training_step_moves_every_weight(case):
+    # Where stochastic depth happens to leave a branch out of every sample, nothing moves in it.
+    keras.utils.set_random_seed(0)
     model = model_of(*case)
     before = [weight.numpy().copy() for weight in model.trainable_weights]
     if not before:
