@@ -13,6 +13,8 @@ _DOTS_PER_INCH = 150
 # By family, so that eager and compiled share a hue.
 _COLOURS = {
     "ours": "#14508c",
+    "ours-frozen": "#3f78b5",
+    "ours-remat": "#7d8cc4",
     "ours-xla": "#6c9fce",
     "ours-saved-model": "#9cc4ea",
     "ours-jax": "#2f8f9d",

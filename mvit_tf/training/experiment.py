@@ -284,7 +284,9 @@ def _check_combinations(experiment: Experiment, source: str):
         experiment.preprocessing()
         experiment.augmentation()
     except UserError as error:
-        raise UserError(f"{source}: {error}") from error
+        # Under the name that the reader of the message can set.
+        message = str(error).replace("input_size", "model.input_shape")
+        raise UserError(f"{source}: {message}") from error
     if config.image:
         raise UserError(
             f"{source}: model.name={experiment.model.name} is an image model; train.py trains "

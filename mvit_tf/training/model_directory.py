@@ -91,8 +91,6 @@ class ModelDirectory:
         Raises:
             UserError: the directory belongs to another experiment; every differing key is named.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--model_dir={self.path} is a file")
         if self.checkpoints.newest() is None:
             return []
         self._check_same(experiment, _MODEL_KEYS + _SPLIT_KEYS + _TRAINING_KEYS)

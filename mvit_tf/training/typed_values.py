@@ -159,7 +159,9 @@ def _parse_yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = where + " ".join(str(getattr(error, "problem", None) or error).split())
         raise UserError(f"{source}: not valid YAML: {problem}") from error
 
 

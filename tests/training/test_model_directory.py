@@ -62,8 +62,8 @@ def test_a_directory_without_training_says_so(directory, tmp_path):
     with pytest.raises(UserError, match=r"holds no experiment.yaml; train first \(--mode=train\)"):
         directory.saved_experiment()
     (tmp_path / "run").write_text("")
-    with pytest.raises(UserError, match="run is a file"):
-        directory.check(load_experiment(), NAMES)
+    with pytest.raises(UserError, match="run is a file"), directory.locked():
+        pass
 
 
 def test_a_second_training_in_the_same_directory_is_refused(tmp_path):
