@@ -5,7 +5,7 @@ all are warmed up, then take single iterations in turn. Those in PyTorch take pa
 installed: pip install '.[compare]'. Before anything is timed, all have to agree on the numbers.
 
   mvit benchmark --quick                      see it work, on a tiny model
-  mvit benchmark                              the full comparison; an hour on two cores
+  mvit benchmark                              the full comparison; hours on two cores
   mvit benchmark --growth                     time and memory over frames and batch
   mvit benchmark --input [FILE_OR_FOLDER...]  clips per second from video files
   KERAS_BACKEND=jax mvit benchmark --device gpu --dtype bfloat16

@@ -44,13 +44,15 @@ def dense_weights(layer, norm=None):
     (x * gain + offset) kernel + bias = x (gain * kernel) + (offset kernel + bias), and weights
     are smaller than tokens.
     """
-    bias = None if layer.bias is None else as_tensor(layer.bias)
+    # Outside of the layer's call, as when the gradient computes again, nothing casts by itself.
+    dtype = layer.compute_dtype
+    bias = None if layer.bias is None else as_tensor(layer.bias, dtype)
     if layer.quantization_mode is None:
-        kernel = as_tensor(layer.kernel)
+        kernel = as_tensor(layer.kernel, dtype)
     else:
         # Each way to quantise packs its numbers in its own form, but answers to unit vectors
         # with the rows of its kernel.
-        kernel = layer(ops.eye(layer.input_spec.axes[-1], dtype=layer.compute_dtype))
+        kernel = layer(ops.eye(layer.input_spec.axes[-1], dtype=dtype))
         kernel = kernel if bias is None else kernel - bias
     if norm is not None:
         gain, offset = as_tensor(norm.gamma, kernel.dtype), as_tensor(norm.beta, kernel.dtype)

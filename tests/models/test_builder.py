@@ -167,15 +167,17 @@ def test_quantised_models_run(mode, tolerance):
     assert 0 < np.abs(got - expected).max() < tolerance * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("variant", ["v1", "v2"])
-def test_rematerialisation_trains_the_same(variant):
+@pytest.mark.parametrize(
+    ("variant", "dtype"), [("v1", "float32"), ("v1", "mixed_bfloat16"), ("v2", "float32")]
+)
+def test_rematerialisation_trains_the_same(variant, dtype):
     """Stochastic depth too: what the gradient computes again leaves out the same branches."""
     config = mvit_tf.MViTConfig(**{**TINY, **VARIANTS[variant], "drop_path_rate": 0.5})
     frames, targets = frames_for(config, batch=4), np.eye(5, dtype=np.float32)[[0, 1, 2, 3]]
     weights, operations = [], []
     for remat in (False, True):
         keras.utils.set_random_seed(1)
-        model = mvit_tf.build_mvit(config, remat=remat)
+        model = mvit_tf.build_mvit(config, dtype=dtype, remat=remat)
         model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy(True))
         step = tf.function(model.train_step, autograph=False)
         graph = step.get_concrete_function((frames, targets)).graph
