@@ -109,7 +109,7 @@ class Contestant:
         if self.style == "frozen" and cell.mode != "forward":
             return "weights that are constants are not trained"
         if self.style == "remat" and cell.mode != "train":
-            return "only training keeps what could be computed again"
+            return "rematerialisation changes training only"
         if self.framework == "tensorflow" and cell.device != "cpu":
             return "on a GPU, ours runs on JAX"
         missing = [

@@ -98,14 +98,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _words(text: str) -> list[str]:
-    return [word for word in text.split(",") if word]
+    words = [word for word in text.split(",") if word]
+    if not words:
+        raise argparse.ArgumentTypeError(f"must be names with commas between them, got {text!r}")
+    return words
 
 
 def _choices(*legal: str):
     def parse(text):
         words = _words(text)
         wrong = [word for word in words if word not in legal]
-        if wrong or not words:
+        if wrong:
             raise argparse.ArgumentTypeError(f"must be of {', '.join(legal)}, got {text!r}")
         return words
 
