@@ -189,3 +189,11 @@ def test_rematerialisation_trains_the_same(variant, dtype):
     assert operations[1] == operations[0] + blocks
     for kept, again in zip(*weights, strict=True):
         np.testing.assert_allclose(again, kept, rtol=0, atol=1e-6)
+
+
+def test_training_compiles_by_xla_as_keras_does_by_default():
+    config = mvit_tf.MViTConfig(**{**TINY, **VARIANTS["v1"], "depths": (1, 1)})
+    model = mvit_tf.build_mvit(config)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=True)
+    assert np.isfinite(model.train_on_batch(frames_for(config), np.eye(5)[[0, 1]]))
