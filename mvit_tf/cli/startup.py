@@ -26,6 +26,28 @@ def quiet_tensorflow():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def start_xla_quietly():
+    """Compiles next to nothing while the process' standard error is dropped.
+
+    When it first compiles, XLA says so there, whatever log level is set. For a process that is a
+    command, when its devices are set up and before it decodes or computes.
+    `TF_CPP_MIN_LOG_LEVEL=0` lets it speak.
+    """
+    import tensorflow as tf
+
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
+        return
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        tf.function(lambda: tf.ones(2) + 1, jit_compile=True)()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
 def require_tensorflow():
     """Refuses another backend of Keras, before anything imports it.
 
