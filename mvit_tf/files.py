@@ -12,6 +12,11 @@ TEMPORARY_PREFIX = ".writing-"
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
+def printable(name: str) -> str:
+    """A file name as text: bytes in it that are not UTF-8 (lone surrogates) as `\\udcXX`."""
+    return name.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
 def write_atomically(path: Path, fill: Callable[[Path], None]):
     """Lets `fill` write a file beside `path`, then renames it to `path`.
 
@@ -42,15 +47,10 @@ def write_atomically(path: Path, fill: Callable[[Path], None]):
 
 
 def write_text_atomically(path: Path, text: str):
-    """`write_atomically` for UTF-8 text.
-
-    Bytes of a file name that are not UTF-8 are written as `\\udcXX`, which JSON reads back.
-    """
+    """`write_atomically` for UTF-8 text; file names in it as `printable`, which JSON reads back."""
     write_atomically(
         path,
-        lambda temporary: temporary.write_text(
-            text, encoding="utf-8", errors="backslashreplace", newline=""
-        ),
+        lambda temporary: temporary.write_text(printable(text), encoding="utf-8", newline=""),
     )
 
 

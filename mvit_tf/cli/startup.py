@@ -3,6 +3,7 @@
 Imports nothing heavy: `quiet_tensorflow` has to run before TensorFlow is imported.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -45,6 +46,7 @@ def run_cli(main: Callable[[], int | None]) -> int:
         `main`'s status (0 for `None`); 2 after a `UserError`, whose message is printed on
         stderr as one line; 130 after Ctrl-C. Any other exception passes through.
     """
+    _print_anything()
     try:
         return main() or 0
     except UserError as error:
@@ -53,3 +55,10 @@ def run_cli(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED_STATUS
+
+
+def _print_anything():
+    """Lets what the console cannot show be printed escaped: a file name need not be text."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

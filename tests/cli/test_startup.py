@@ -20,6 +20,21 @@ def test_a_users_mistake_is_one_line_and_status_2(capsys):
     assert printed.out == ""
 
 
+def test_a_name_that_is_not_utf8_can_be_printed():
+    code = """
+import os
+from mvit_tf.cli import run_cli
+run_cli(lambda: print(os.fsdecode(b"caf\\xe9.mp4")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.stdout == b"caf\\udce9.mp4\n", done.stderr
+
+
 def test_control_c_is_status_130_without_a_traceback(capsys):
     def main():
         raise KeyboardInterrupt
