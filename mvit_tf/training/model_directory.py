@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mvit_tf.data.video_list import load_class_names, save_class_names
 from mvit_tf.errors import UserError
-from mvit_tf.files import held_file
+from mvit_tf.files import held_file, printable
 from mvit_tf.training.checkpoints import CheckpointStore
 from mvit_tf.training.experiment import Experiment, flat_items, load_experiment, save_experiment
 
@@ -66,7 +66,7 @@ class ModelDirectory:
         path: of the directory; made by `locked` or `claim`.
 
     Raises:
-        UserError: `path` is an address such as gs://bucket/run, not a folder.
+        UserError: `path` is an address such as gs://bucket/run, not a folder, or not UTF-8.
     """
 
     def __init__(self, path: str | Path):
@@ -74,6 +74,11 @@ class ModelDirectory:
             raise UserError(
                 f"--model_dir={path}: only a folder of this machine can be trained in; choose one, "
                 "and copy it there afterwards"
+            )
+        if printable(str(path)) != str(path):
+            raise UserError(
+                f"--model_dir={path} is not UTF-8, and TensorFlow cannot write there; choose "
+                "another name"
             )
         self.path = Path(path)
         self.experiment_file = self.path / "experiment.yaml"

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import importlib.util
+import os
 import shutil
 import sys
 
@@ -172,3 +173,8 @@ def test_an_address_is_no_directory(tmp_path, monkeypatch, address):
     with pytest.raises(UserError, match=f"--model_dir={address}: only a folder of this machine"):
         ModelDirectory(address)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_tensorflow_cannot_write_to_is_refused():
+    with pytest.raises(UserError, match=r"--model_dir=caf\\udce9 is not UTF-8"):
+        ModelDirectory(os.fsdecode(b"caf\xe9"))
