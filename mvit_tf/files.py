@@ -1,10 +1,20 @@
-"""Files that are either whole or not there: temporary name, fsync, rename."""
+"""Files that are either whole or not there, and files that one process holds at a time."""
 
+import contextlib
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".writing-"
+
+# What a lock is refused with that another process holds; anything else means no locks here.
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+def printable(name: str) -> str:
+    """A file name as text: bytes in it that are not UTF-8 (lone surrogates) as `\\udcXX`."""
+    return name.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def write_atomically(path: Path, fill: Callable[[Path], None]):
@@ -26,24 +36,72 @@ def write_atomically(path: Path, fill: Callable[[Path], None]):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_directory(path.parent)
+    # Makes the rename durable: without it a power cut may bring the old name back. Windows and
+    # some network file systems cannot do it.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text_atomically(path: Path, text: str):
-    """`write_atomically` for UTF-8 text."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """`write_atomically` for UTF-8 text; file names in it as `printable`, which JSON reads back."""
+    write_atomically(
+        path,
+        lambda temporary: temporary.write_text(printable(text), encoding="utf-8", newline=""),
+    )
 
 
 def remove_unfinished(directory: Path):
     """Removes what a killed run left half written in `directory`."""
     for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
-def _sync_directory(directory: Path):
-    """Makes a rename durable: without it a power cut may bring the old name back."""
-    descriptor = os.open(directory, os.O_RDONLY)
+@contextlib.contextmanager
+def held_file(path: Path) -> Iterator[str | None]:
+    """Makes the file `path`, locks it meanwhile against every other process, and removes it.
+
+    The system lets go of the lock when the process ends, however it ends.
+
+    Yields:
+        `None`, or why this system or file system has no locks: then nothing is locked.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the file cannot be made.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
+        import fcntl
+    except ImportError:  # Windows
+        yield "this system has no fcntl"
+        return
+    while True:
+        descriptor, unlocked = os.open(path, os.O_RDWR | os.O_CREAT), None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _HELD:
+                os.close(descriptor)
+                raise BlockingIOError(error.errno, error.strerror) from error
+            unlocked = error.strerror
+        # Whoever held it until now removed the file: another process may hold its successor.
+        if _is_at(path, descriptor):
+            break
         os.close(descriptor)
+    try:
+        yield unlocked
+    finally:
+        if _is_at(path, descriptor):
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether `path` still names the open file."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except OSError:
+        return False

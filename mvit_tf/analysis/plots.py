@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
@@ -27,6 +28,8 @@ _PANELS = {"Loss": "loss", "Accuracy": "accuracy", "Learning rate": "learning_ra
 _MAX_CLASSES_WITH_NUMBERS = 25
 # Above this many, the names along its axes cannot either.
 _MAX_CLASSES_WITH_NAMES = 100
+# Characters of a name along the axes; the rest is cut off.
+_LONGEST_NAME = 60
 
 
 def plot_training_curves(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None:
@@ -74,6 +77,9 @@ def plot_confusion_matrix(
 ) -> None:
     """Draws a confusion matrix, shaded by the share of each true class.
 
+    Where the names cannot be drawn, as no installed font has a character of theirs or there are
+    more than a hundred, their indices stand for them.
+
     Args:
         matrix: counts (K, K), rows the true classes, columns the predicted ones.
         class_names: the K names.
@@ -90,23 +96,31 @@ def plot_confusion_matrix(
     shares = matrix / np.maximum(totals, 1)
     accuracy = np.trace(matrix) / max(matrix.sum(), 1)
 
+    named = size <= _MAX_CLASSES_WITH_NAMES
+    fonts = _fonts_for("".join(class_names) + "…") if named else None
+    names = [_cut(name) for name in class_names] if fonts else [str(i) for i in range(size)]
+    font_size = np.clip(260 / size, 4, 10)
+    # Inches that the longest name takes beyond what a usual one does.
+    room = max(0, max(map(len, names)) - 12) * font_size * 0.008
     side = np.clip(1.8 + 0.55 * size, 4.5, 16.0)
-    figure = Figure(figsize=(side + 1.2, side), layout="constrained")
+    figure = Figure(figsize=(side + 1.2 + room, side + 0.7 * room), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap=_SHADES, vmin=0.0, vmax=1.0)
     axes.set_title(
         f"{accuracy:.1%} of {int(matrix.sum()):,} videos right",
         color=_INK, fontsize=12, fontweight="bold", loc="left",
     )  # fmt: skip
-    axes.set_xlabel("predicted class", color=_INK)
-    axes.set_ylabel("true class", color=_INK)
     axes.tick_params(colors=_INK, length=0)
     axes.spines[:].set_color(_FAINT)
-    if size <= _MAX_CLASSES_WITH_NAMES:
-        font_size = np.clip(260 / size, 4, 10)
-        axes.set_xticks(range(size), class_names, rotation=45, ha="right", rotation_mode="anchor",
-                        fontsize=font_size)  # fmt: skip
-        axes.set_yticks(range(size), class_names, fontsize=font_size)
+    if named:
+        style = {"fontfamily": fonts, "fontsize": font_size, "parse_math": False}
+        axes.set_xticks(
+            range(size), names, rotation=45, ha="right", rotation_mode="anchor", **style
+        )
+        axes.set_yticks(range(size), names, **style)
+    counted = "" if fonts else ", counted from 0 as in labels.txt"
+    axes.set_xlabel(f"predicted class{counted}", color=_INK)
+    axes.set_ylabel(f"true class{counted}", color=_INK)
     if size <= _MAX_CLASSES_WITH_NUMBERS:
         for (row, column), count in np.ndenumerate(matrix):
             if count:
@@ -117,6 +131,36 @@ def plot_confusion_matrix(
     bar.ax.tick_params(colors=_INK, length=0)
     bar.outline.set_visible(False)
     _write(figure, png_path)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+
+
+def _fonts_for(text: str) -> list[str] | None:
+    """Families of installed fonts that together draw `text`; `None` if a character is in none."""
+    default = font_manager.FontProperties()
+    fonts = [(font_manager.findfont(default), default.get_name())]
+    fonts += [(font.fname, font.name) for font in font_manager.fontManager.ttflist]
+    missing, families = set(map(ord, text)), []
+    while missing and fonts:
+        path, family = fonts.pop(0)
+        if found := missing & _characters(path):
+            families.append(family)
+            missing -= found
+    return None if missing else families
+
+
+def _characters(font_path: str) -> set[int]:
+    """The code points that a font draws; none if it cannot be used."""
+    try:
+        font = font_manager.get_font(font_path)
+    except (OSError, RuntimeError):  # Uninstalled since Matplotlib listed it; or a colour font.
+        return set()
+    # "Last Resort" has a box for every character there is.
+    if not font.scalable or font.family_name.startswith("Last Resort"):
+        return set()
+    return set(font.get_charmap())
 
 
 def _read_log(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from mvit_tf.cli.configs import find_config
 from mvit_tf.cli.predict import format_prediction
 from mvit_tf.cli.progress import show_progress
-from mvit_tf.cli.startup import start_xla_quietly
 
 NAME = "demo"
 SUMMARY = "make videos, train, evaluate, export and predict, to see everything work"
@@ -81,7 +80,6 @@ def run_demo(
     print(f"{output / 'videos'}: {', '.join(videos)}")
 
     _headline("Training")
-    start_xla_quietly()
     trainer.train(experiment(videos["validation"]), directory)
 
     _headline("Evaluating on held-out videos")

@@ -3,6 +3,7 @@
 Imports nothing heavy: `quiet_tensorflow` has to run before TensorFlow is imported.
 """
 
+import io
 import json
 import os
 import sys
@@ -24,28 +25,6 @@ def quiet_tensorflow():
     environment already sets is left alone: `TF_CPP_MIN_LOG_LEVEL=0 mvit ...` shows everything.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def start_xla_quietly():
-    """Compiles next to nothing while the process' standard error is dropped.
-
-    When it first compiles, XLA says so there, whatever log level is set. For a process that is a
-    command, when its devices are set up and before it decodes or computes.
-    `TF_CPP_MIN_LOG_LEVEL=0` lets it speak.
-    """
-    import tensorflow as tf
-
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
-        return
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        tf.function(lambda: tf.ones(2) + 1, jit_compile=True)()
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
 
 
 def require_tensorflow():
@@ -91,6 +70,7 @@ def run_cli(main: Callable[[], int | None]) -> int:
         stderr as one line; 130 after Ctrl-C. Any other exception passes through. What has
         a new name (a `FutureWarning`) is said in one line too.
     """
+    _print_anything()
     with warnings.catch_warnings():
         warnings.showwarning = _show_in_one_line(warnings.showwarning)
         try:
@@ -113,3 +93,10 @@ def _show_in_one_line(show):
             show(message, category, *place, **place_by_name)
 
     return show_warning
+
+
+def _print_anything():
+    """Lets what the console cannot show be printed escaped: a file name need not be text."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -14,7 +14,7 @@ import signal
 import sys
 
 from mvit_tf.cli.configs import find_config
-from mvit_tf.cli.startup import INTERRUPTED_STATUS, start_xla_quietly
+from mvit_tf.cli.startup import INTERRUPTED_STATUS
 
 NAME = "train"
 SUMMARY = "train or fine-tune a model on videos, by an experiment of the package or your own"
@@ -79,7 +79,6 @@ def run_experiment(mode: str, flags, command: list[str]) -> int | None:
             model_dir=flags.model_dir,
             config_file=config_file,
             overrides=flags.params_override,
-            before_training=start_xla_quietly,
         )
     except KeyboardInterrupt:
         said = f"interrupted; the same command resumes: {shlex.join(command)}"

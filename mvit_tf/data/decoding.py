@@ -16,6 +16,7 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from mvit_tf.errors import UserError
+from mvit_tf.files import printable
 
 OUTCOMES = (
     "missing",  # no such file
@@ -54,7 +55,7 @@ class DecodeError(UserError):
         self.detail = detail
 
     def __str__(self):
-        return f"{self.path}: {self.detail}"
+        return printable(f"{self.path}: {self.detail}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ import av
 import numpy as np
 
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_atomically
 
 # Counterclockwise from the right; class k moves at an angle of 45 k degrees.
 DIRECTIONS = ("right", "up_right", "up", "up_left", "left", "down_left", "down", "down_right")
@@ -120,7 +121,8 @@ def write_moving_shapes(
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(direction, number)))
         name = DIRECTIONS[direction]
         path = root / name / f"{name}_{number:04d}.mp4"
-        _encode(path, render(direction, shapes, rng), shapes.fps)
+        frames = render(direction, shapes, rng)
+        write_atomically(path, lambda temporary: _encode(temporary, frames, shapes.fps))
 
     with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
         jobs = [
@@ -200,8 +202,7 @@ def _draw_shape(frames, velocity, shapes, rng):
 
 def _encode(path, frames, fps):
     """Writes RGB frames as H.264 in an mp4 file."""
-    unfinished = path.with_suffix(".part")
-    with av.open(str(unfinished), "w", format="mp4") as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -211,4 +212,3 @@ def _encode(path, frames, fps):
         for pixels in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
-    os.replace(unfinished, path)

@@ -3,10 +3,11 @@
 import collections
 import contextlib
 import json
-import os
+import pathlib
 import threading
 
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_text_atomically
 
 OK = "ok"
 _FILES_NAMED = 3
@@ -104,12 +105,12 @@ class OutcomeLedger:
 
     def write(self, path):
         """Writes one JSON object a line: path, outcome, detail."""
-        temporary = f"{path}.part"
-        with open(temporary, "w", encoding="utf-8") as file:
-            for video, (outcome, detail) in self.outcomes.items():
-                entry = {"path": video, "outcome": outcome, "detail": detail}
-                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        os.replace(temporary, path)
+        entries = (
+            {"path": video, "outcome": outcome, "detail": detail}
+            for video, (outcome, detail) in self.outcomes.items()
+        )
+        lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        write_text_atomically(pathlib.Path(path), "".join(lines))
 
     @contextlib.contextmanager
     def user_errors(self):

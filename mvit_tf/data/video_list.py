@@ -2,10 +2,13 @@
 
 import dataclasses
 import os
+import pathlib
+import unicodedata
 
 import numpy as np
 
 from mvit_tf.errors import UserError
+from mvit_tf.files import printable, write_text_atomically
 
 VIDEO_EXTENSIONS = (
     ".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".3gp", ".flv", ".wmv",
@@ -84,35 +87,45 @@ def read_class_folders(root, *, class_names=None):
             names, e.g. that of a trained model; a class may then lack a folder.
 
     Returns:
-        VideoList, classes in index order and videos sorted by name within each.
+        VideoList, classes in index order and videos sorted by name within each. The names are
+        those of the folders in one spelling: composed accents (NFC), and bytes that are not
+        UTF-8 as ``\\udcXX``.
 
     Raises:
-        UserError: no such folder, no class folders in it, a class folder without videos, or a
-            folder that `class_names` does not name.
+        UserError: no such folder, no class folders in it, a class folder without videos, two
+            folders of one name, or a folder that `class_names` does not name.
     """
     root = os.fspath(root)
     if not os.path.isdir(root):
         raise UserError(f"{root}: no such folder")
-    folders = sorted(
-        entry.name for entry in os.scandir(root) if entry.is_dir() and not _hidden(entry.name)
-    )
+    folders = {}
+    for entry in os.scandir(root):
+        if not entry.is_dir() or _hidden(entry.name):
+            continue
+        other = folders.setdefault(_one_spelling(entry.name), entry.name)
+        if other != entry.name:
+            raise UserError(
+                f"{root}: two folders of one class, {ascii(other)} and {ascii(entry.name)}, which "
+                "differ only in how the name is encoded; put their videos into one"
+            )
     if not folders:
         raise UserError(
             f"{root}: no class folders in it; put the videos of each class into a subfolder "
             "named after the class"
         )
-    names = tuple(class_names) if class_names is not None else tuple(folders)
-    unknown = [folder for folder in folders if folder not in names]
+    names = tuple(class_names) if class_names is not None else tuple(sorted(folders))
+    known = [_one_spelling(name) for name in names]
+    unknown = sorted(folders.keys() - set(known))
     if unknown:
         raise UserError(
-            f"{os.path.join(root, unknown[0])}: not one of the {len(names)} known classes "
+            f"{os.path.join(root, folders[unknown[0]])}: not one of the {len(names)} known classes "
             f"({_shortened(names)}); rename or remove the folder"
         )
     paths, labels = [], []
-    for label, name in enumerate(names):
+    for label, name in enumerate(known):
         if name not in folders:
             continue
-        folder = os.path.join(root, name)
+        folder = os.path.join(root, folders[name])
         videos = sorted(
             entry.name
             for entry in os.scandir(folder)
@@ -209,22 +222,30 @@ def save_class_names(path, names):
         UserError: a name that is empty, holds a line break, or comes twice.
     """
     _check_names(path, names)
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(f"{name}\n" for name in names)
+    write_text_atomically(pathlib.Path(path), "".join(f"{name}\n" for name in names))
 
 
 def load_class_names(path):
-    """Reads what `save_class_names` wrote; returns a tuple of str.
+    """Reads what `save_class_names` wrote; returns a tuple of str, accents composed (NFC).
 
     Raises:
         UserError: no such file, an empty one, an empty line, or a name that comes twice.
     """
     path = os.fspath(path)
-    names = tuple(_read_lines(path))
+    names = tuple(map(_one_spelling, _read_lines(path)))
     if not names:
         raise UserError(f"{path}: no class names in it; write one a line, in index order")
     _check_names(path, names)
     return names
+
+
+def _one_spelling(name):
+    """The form in which names of classes are compared, whatever system wrote them.
+
+    macOS decomposes accents in file names, others do not; a name that is not UTF-8, which
+    Python reads as lone surrogates, could not be written into any file.
+    """
+    return unicodedata.normalize("NFC", printable(name))
 
 
 def _hidden(name):
@@ -240,13 +261,12 @@ def _shortened(names, most=5):
 
 
 def _check_names(path, names):
-    seen = set()
+    first_line = {}
     for line, name in enumerate(names, start=1):
         if not name.strip() or len(name.splitlines()) != 1:
             raise UserError(f"{path}, line {line}: {name!r} is not a class name")
-        if name in seen:
+        if first_line.setdefault(_one_spelling(name), line) != line:
             raise UserError(f"{path}, line {line}: class name {name!r} comes twice")
-        seen.add(name)
 
 
 def _read_lines(file):
@@ -284,14 +304,14 @@ def _label_map(file, rows, class_names):
     if class_names is not None:
         names = tuple(class_names)
     elif all(value is None for value in as_integers):
-        names = tuple(sorted({label for _, _, label in rows}))
+        names = tuple(sorted({_one_spelling(label) for _, _, label in rows}))
     else:
         names = tuple(str(i) for i in range(max(v for v in as_integers if v is not None) + 1))
-    by_name = {name: index for index, name in enumerate(names)}
+    by_name = {_one_spelling(name): index for index, name in enumerate(names)}
 
     def to_index(line, label):
-        if label in by_name:
-            return by_name[label]
+        if _one_spelling(label) in by_name:
+            return by_name[_one_spelling(label)]
         value = _integer(label)
         if value is None:
             hint = (

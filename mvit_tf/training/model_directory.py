@@ -1,24 +1,25 @@
 """A model directory: what lies where in it, and which experiment it belongs to.
 
-    experiment.yaml           the resolved experiment
-    labels.txt                class names, one a line, in index order
-    checkpoints/              best.weights.h5, last.weights.h5
-    train_log.csv             one row an epoch
-    tensorboard/              the same for TensorBoard
-    outcomes.jsonl            what became of each training video asked for
-    evaluation.json           the multi-view evaluation
-    plots/                    training curves, confusion matrix
-    export/<version>/         SavedModels
+experiment.yaml           the resolved experiment
+labels.txt                class names, one a line, in index order
+checkpoints/              best.weights.h5, last.weights.h5
+train_log.csv             one row an epoch
+tensorboard/              the same for TensorBoard
+outcomes.jsonl            what became of each training video asked for
+evaluation.json           the multi-view evaluation
+plots/                    training curves, confusion matrix
+export/<version>/         SavedModels
 """
 
 import contextlib
-import fcntl
-import os
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mvit_tf.data.video_list import load_class_names, save_class_names
 from mvit_tf.errors import UserError
+from mvit_tf.files import held_file, printable
 from mvit_tf.training.checkpoints import CheckpointStore
 from mvit_tf.training.experiment import Experiment, flat_items, load_experiment, save_experiment
 
@@ -63,9 +64,22 @@ class ModelDirectory:
 
     Args:
         path: of the directory; made by `locked` or `claim`.
+
+    Raises:
+        UserError: `path` is an address such as gs://bucket/run, not a folder, or not UTF-8.
     """
 
     def __init__(self, path: str | Path):
+        if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
+            raise UserError(
+                f"--model_dir={path}: only a folder of this machine can be trained in; choose one, "
+                "and copy it there afterwards"
+            )
+        if printable(str(path)) != str(path):
+            raise UserError(
+                f"--model_dir={path} is not UTF-8, and TensorFlow cannot write there; choose "
+                "another name"
+            )
         self.path = Path(path)
         self.experiment_file = self.path / "experiment.yaml"
         self.labels_file = self.path / "labels.txt"
@@ -109,30 +123,28 @@ class ModelDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--model_dir={self.path} is a file")
-        try:
-            made = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise UserError(
-                f"--model_dir={self.path} cannot be written: {error.strerror}"
-            ) from error
-        try:
-            # The system lets go of it when the process ends, however it ends.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise UserError(
-                f"another training is running in {self.path}; wait for it, or choose another "
-                "--model_dir"
-            ) from error
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                if not self.path.exists():
+                    self.path.mkdir(parents=True, exist_ok=True)
+                    stack.callback(self._remove_empty)
+                unlocked = stack.enter_context(held_file(self.path / _LOCK))
+            except BlockingIOError as error:
+                raise UserError(
+                    f"another training is running in {self.path}; wait for it, or choose another "
+                    "--model_dir"
+                ) from error
+            except OSError as error:
+                raise UserError(
+                    f"--model_dir={self.path} cannot be written: {error.strerror}"
+                ) from error
+            if unlocked is not None:
+                print(
+                    f"warning: {self.path} cannot be locked ({unlocked}); see to it yourself that "
+                    "no other training runs in it",
+                    file=sys.stderr,
+                )
             yield
-        finally:
-            os.remove(self.path / _LOCK)
-            os.close(lock)
-            if made and not any(self.path.iterdir()):
-                self.path.rmdir()
 
     def claim(self, experiment: Experiment, class_names: Sequence[str]):
         """Writes down whose the directory is; `check` comes first."""
@@ -171,6 +183,10 @@ class ModelDirectory:
     def class_names(self) -> tuple[str, ...]:
         """The classes of the trained model, in index order."""
         return tuple(load_class_names(self.labels_file))
+
+    def _remove_empty(self):
+        with contextlib.suppress(OSError):  # It holds something, or is gone.
+            self.path.rmdir()
 
     def _check_same(self, experiment: Experiment, keys: Sequence[str]):
         differences = self._differences(experiment, keys)

@@ -1,7 +1,6 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -42,7 +41,6 @@ def run(
     model_dir: str | Path,
     config_file: str | Path | None = None,
     overrides: str = "",
-    before_training: Callable[[], None] = lambda: None,
 ):
     """Runs one experiment.
 
@@ -51,7 +49,6 @@ def run(
         model_dir: where everything is written; training resumes what it finds there.
         config_file: YAML of the experiment; `None` takes the one saved in `model_dir`.
         overrides: see `load_experiment`.
-        before_training: called when the devices are set up, before anything computes.
 
     Raises:
         UserError: of anything that the person at the keyboard can put right.
@@ -71,7 +68,6 @@ def run(
         steps_per_execution=experiment.train.steps_per_execution,
     )
     if mode in ("train", "train_and_eval"):
-        before_training()
         train(experiment, directory, strategy)
     if mode in ("eval", "train_and_eval"):
         evaluate(experiment, directory, strategy)

@@ -76,6 +76,43 @@ def test_confusion_matrix_of_many_classes_and_of_empty_rows(tmp_path):
     assert imread(tmp_path / "matrix.png").shape[0] <= 16 * 150
 
 
+def picture_of(tmp_path, *class_names):
+    png = tmp_path / "matrix.png"
+    plot_confusion_matrix(np.eye(len(class_names), dtype=int), class_names, png)
+    return imread(png)
+
+
+@pytest.mark.filterwarnings("error")
+def test_dollars_in_class_names_are_drawn_as_text(tmp_path):
+    dollars = picture_of(tmp_path, "$5 or $10", r"$\frac$", "plain")
+    assert dollars.shape == picture_of(tmp_path, "plain", "plain", "plain").shape
+    # Mathtext would draw the same without the signs and spaces.
+    pictures = [picture_of(tmp_path, name) for name in ("a $b c$", "a $bc$", "a bc")]
+    assert not any(np.array_equal(pictures[0], other) for other in pictures[1:])
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_no_font_can_draw_are_counted(tmp_path):
+    # Unassigned code points are in no font.
+    first, second = (picture_of(tmp_path, "plain", f"{c} name") for c in "\u0378\u0379")
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, picture_of(tmp_path, "0", "1"))  # The axes say it.
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_in_whatever_font_has_their_characters(tmp_path):
+    # Two that Matplotlib brings a font for, but not its default one.
+    first, second = (picture_of(tmp_path, "plain", f"{c} name") for c in "\u3012\u306e")
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_leave_the_matrix_its_room(tmp_path):
+    names = ["pretending to put something on a surface that is not flat " * 2 + c for c in "abcde"]
+    dark = share_of_color(picture_of(tmp_path, *names), "#14508c")
+    assert dark > 0.02
+
+
 def test_confusion_matrix_refuses_names_of_another_number():
     with pytest.raises(ValueError, match=r"\(2, 2\).*3 class names"):
         plot_confusion_matrix(np.eye(2), ["a", "b", "c"], "never written.png")

@@ -23,6 +23,21 @@ def test_a_users_mistake_is_one_line_and_status_2(capsys):
     assert printed.out == ""
 
 
+def test_a_name_that_is_not_utf8_can_be_printed():
+    code = """
+import os
+from mvit_tf.cli import run_cli
+run_cli(lambda: print(os.fsdecode(b"caf\\xe9.mp4")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.stdout == b"caf\\udce9.mp4\n", done.stderr
+
+
 def test_control_c_is_status_130_without_a_traceback(capsys):
     def main():
         raise KeyboardInterrupt
@@ -131,6 +146,7 @@ quiet_tensorflow()
 import sys
 assert "tensorflow" not in sys.modules, "imported before it could be quieted"
 import keras, tensorflow as tf
+from tests.own_words import own_words
 model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
 model.compile("adam", "mse")
 data = tf.data.Dataset.from_tensors((tf.ones((8, 4)), tf.ones((8, 2))))
@@ -149,7 +165,7 @@ def test_tensorflow_starts_and_trains_in_silence():
         check=True,
     )
     assert ended.stdout == "done\n"
-    assert ended.stderr == ""
+    assert own_words(ended.stderr) == ""
 
 
 def test_a_log_level_of_the_users_own_is_left_alone():

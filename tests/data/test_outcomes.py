@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import pytest
@@ -54,6 +55,17 @@ def test_write_gives_json_lines(tmp_path):
         {"path": "ü.mp4", "outcome": "missing", "detail": "no such file"},
     ]
     assert [p.name for p in tmp_path.iterdir()] == ["outcomes.jsonl"]
+
+
+def test_names_that_are_not_utf8_are_written_escaped_and_read_back(tmp_path):
+    ledger = OutcomeLedger()
+    name = os.fsdecode(b"caf\xe9.mp4")
+    ledger.record(name, "missing", "no such file")
+    ledger.write(tmp_path / "outcomes.jsonl")
+    text = (tmp_path / "outcomes.jsonl").read_text(encoding="utf-8")
+    assert text.startswith(r'{"path": "caf\udce9.mp4"')
+    assert json.loads(text)["path"] == name
+    assert str(ledger.nothing_decoded()).endswith(r"caf\udce9.mp4 (missing: no such file)")
 
 
 def test_threads_report_a_new_failure_once():

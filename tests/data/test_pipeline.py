@@ -1,6 +1,8 @@
 import contextlib
 import functools
+import json
 import os
+import shutil
 import threading
 import time
 
@@ -20,13 +22,22 @@ from mvit_tf.data.pipeline import (
 )
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Augmentation, Preprocessing, evaluation_preprocess
-from mvit_tf.data.video_list import VideoList
+from mvit_tf.data.video_list import VideoList, load_video_list
 from mvit_tf.errors import UserError
 
 from .videos import read_numbers, write_audio, write_numbered, write_video
 
 SAMPLING = ClipSampling(num_frames=4, sampling_rate=2)
 PREPROCESSING = Preprocessing(size=(16, 16), short_side=20)
+OPTIONS = {
+    "sampling": SAMPLING,
+    "preprocessing": PREPROCESSING,
+    "augmentation": Augmentation(),
+    "batch_size": 3,
+    "epochs": 4,
+    "seed": 5,
+    "num_parallel": 3,
+}
 RAW = {"mean": (0, 0, 0), "std": (1 / 255,) * 3}  # Leaves pixel values as they are.
 
 
@@ -46,17 +57,8 @@ def grey_videos(folder, count):
 
 
 def batches(videos, *, ledger=None, **changes):
-    options = {
-        "sampling": SAMPLING,
-        "preprocessing": PREPROCESSING,
-        "augmentation": Augmentation(),
-        "batch_size": 3,
-        "epochs": 4,
-        "seed": 5,
-        "num_parallel": 3,
-        "ledger": OutcomeLedger() if ledger is None else ledger,
-    }
-    dataset = train_dataset(videos, **{**options, **changes})
+    ledger = OutcomeLedger() if ledger is None else ledger
+    dataset = train_dataset(videos, ledger=ledger, **{**OPTIONS, **changes})
     return [(clips.numpy(), labels.numpy()) for clips, labels in dataset]
 
 
@@ -305,6 +307,30 @@ def test_failed_videos_are_left_out_of_the_views(videos, tmp_path):
     index = np.concatenate([index for _, index in seen])
     assert index.tolist() == [0] * 6 + [2] * 6
     assert list(ledger.failures) == [paths[1]] and len(ledger) == 3
+
+
+def test_names_that_are_not_utf8_go_through(videos, tmp_path):
+    """To the end of an epoch and beyond: TensorFlow crashes on an error that names one."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    for number, path in enumerate(videos.paths[:3]):
+        shutil.copy(path, folder / os.fsdecode(b"\xff%d.mp4" % number))
+    (folder / os.fsdecode(b"\xff9.mp4")).write_bytes(b"no video")
+    named = load_video_list(tmp_path)
+    ledger = OutcomeLedger()
+    assert len(batches(named, ledger=ledger, epochs=1)) == 1
+    assert len(views(named, ledger=ledger)) == 3
+    assert list(ledger.failures) == [named.paths[3]]
+    ledger.write(tmp_path / "outcomes.jsonl")
+    lines = (tmp_path / "outcomes.jsonl").read_text(encoding="utf-8").splitlines()
+    assert sorted(json.loads(line)["path"] for line in lines) == sorted(named.paths)
+
+    ledger = OutcomeLedger()
+    dataset = train_dataset(named, ledger=ledger, **OPTIONS)
+    shutil.rmtree(folder)
+    nothing = pytest.raises(UserError, match=r"none of the 4 .*caf\\udce9/\\udcff\d.mp4 \(missing")
+    with nothing, ledger.user_errors():
+        next(iter(dataset))
 
 
 def test_decode_clips_gives_the_frames_of_the_rule(tmp_path):

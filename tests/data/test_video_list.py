@@ -1,4 +1,6 @@
+import os
 import re
+import unicodedata
 
 import pytest
 
@@ -57,6 +59,44 @@ def test_class_folder_mistakes(tmp_path):
     touch(tmp_path / "full" / "a.mp4", tmp_path / "empty" / "a.txt")
     with pytest.raises(UserError, match="empty: no videos.*mp4"):
         read_class_folders(tmp_path)
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+
+
+def test_a_class_is_found_however_its_accents_are_encoded(tmp_path):
+    touch(tmp_path / "train" / DECOMPOSED / "1.mp4", tmp_path / "train" / "cart" / "2.mp4")
+    touch(tmp_path / "test" / COMPOSED / "3.mp4", tmp_path / "test" / "cart" / "4.mp4")
+    train = load_video_list(tmp_path / "train")
+    assert train.class_names == (COMPOSED, "cart")
+    assert all(os.path.isfile(path) for path in train.paths)
+    assert load_video_list(tmp_path / "test", class_names=train.class_names).labels == (0, 1)
+    # A trained model may know the other form.
+    names = ("cart", DECOMPOSED)
+    test = load_video_list(tmp_path / "test", class_names=names)
+    assert [os.path.basename(path) for path in test.paths] == ["4.mp4", "3.mp4"]
+    assert test.labels == (0, 1) and test.class_names == names
+    file = write(tmp_path, f"3.mp4 {COMPOSED}\n1.mp4 {DECOMPOSED}\n4.mp4 cart\n")
+    assert read_path_label_list(file).class_names == (COMPOSED, "cart")
+    assert read_path_label_list(file, class_names=names).labels == (1, 1, 0)
+
+
+def test_two_folders_of_one_class_are_refused(tmp_path):
+    touch(tmp_path / COMPOSED / "1.mp4", tmp_path / DECOMPOSED / "2.mp4")
+    with pytest.raises(UserError, match="two folders of one class, 'caf.*' and 'caf.*'") as error:
+        load_video_list(tmp_path)
+    assert r"'caf\xe9'" in str(error.value) and r"'cafe\u0301'" in str(error.value)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    touch(folder / os.fsdecode(b"\xff.mp4"), tmp_path / "cart" / "1.mp4")
+    videos = load_video_list(tmp_path)
+    assert videos.class_names == (r"caf\udce9", "cart")
+    assert all(os.path.isfile(path) for path in videos.paths)
+    save_class_names(tmp_path / "labels.txt", videos.class_names)
+    names = load_class_names(tmp_path / "labels.txt")
+    assert load_video_list(tmp_path, class_names=names) == videos
 
 
 def write(tmp_path, text):
@@ -159,11 +199,12 @@ def test_class_names_round_trip(tmp_path):
     [
         ("a\n\nb\n", "labels.txt, line 2: '' is not a class name"),
         ("a\nb\na\n", "labels.txt, line 3: class name 'a' comes twice"),
+        (f"{COMPOSED}\n{DECOMPOSED}\n", f"line 2: class name {COMPOSED!r} comes twice"),
         ("", "labels.txt: no class names"),
     ],
 )
 def test_class_name_mistakes(tmp_path, text, message):
-    (tmp_path / "labels.txt").write_text(text)
+    (tmp_path / "labels.txt").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(message)):
         load_class_names(tmp_path / "labels.txt")
     with pytest.raises(UserError, match="none.txt: no such file"):

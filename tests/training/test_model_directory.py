@@ -1,8 +1,17 @@
 """Whose a model directory is."""
 
+import contextlib
+import errno
+import fcntl
+import importlib.util
+import os
+import shutil
+import sys
+
 import pytest
 
 from mvit_tf.errors import UserError
+from mvit_tf.training import model_directory
 from mvit_tf.training.checkpoints import Progress
 from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.model_directory import ModelDirectory
@@ -89,3 +98,83 @@ def test_a_directory_in_which_nothing_was_written_goes_again(tmp_path):
     with pytest.raises(UserError, match="mistake"), ModelDirectory(tmp_path / "run").locked():
         raise UserError("mistake")
     assert not (tmp_path / "run").exists()
+
+
+def refuse_locks(number):
+    def flock(descriptor, operation):
+        raise OSError(number, errno.errorcode[number])
+
+    return flock
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL])
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys, number):
+    monkeypatch.setattr(fcntl, "flock", refuse_locks(number))
+    with ModelDirectory(tmp_path / "run").locked():
+        (tmp_path / "run" / "something").touch()
+    warning = capsys.readouterr().err
+    assert warning.startswith(
+        f"warning: {tmp_path}/run cannot be locked ({errno.errorcode[number]}"
+    )
+    assert warning.count("\n") == 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["something"]
+
+
+@pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EACCES])
+def test_only_a_held_lock_means_another_training(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(fcntl, "flock", refuse_locks(number))
+    with (
+        pytest.raises(UserError, match="another training is running in"),
+        ModelDirectory(tmp_path / "run").locked(),
+    ):
+        pass
+
+
+def test_a_system_without_fcntl_trains_unlocked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    spec = importlib.util.spec_from_file_location("on_windows", model_directory.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.ModelDirectory(tmp_path / "run").locked():
+        pass
+    assert "run cannot be locked (this system has no fcntl)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lock_of_a_file_that_is_gone_does_not_count(tmp_path, monkeypatch):
+    """A training that ends removes the file that the next one may just have opened."""
+    first, second, third = (ModelDirectory(tmp_path / "run") for _ in range(3))
+    flock = fcntl.flock
+    with contextlib.ExitStack() as stack:
+        ending = stack.enter_context(contextlib.ExitStack())
+        ending.enter_context(first.locked())
+        (tmp_path / "run" / "something").touch()
+
+        def first_ends_and_second_begins(descriptor, operation):
+            monkeypatch.setattr(fcntl, "flock", flock)
+            ending.close()
+            stack.enter_context(second.locked())
+            flock(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "flock", first_ends_and_second_begins)
+        with pytest.raises(UserError, match="another training is running"), third.locked():
+            pass
+
+
+def test_a_directory_deleted_meanwhile_does_not_hide_the_error(tmp_path):
+    with pytest.raises(ValueError, match="the error"), ModelDirectory(tmp_path / "run").locked():
+        shutil.rmtree(tmp_path / "run")
+        raise ValueError("the error")
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
+def test_an_address_is_no_directory(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"--model_dir={address}: only a folder of this machine"):
+        ModelDirectory(address)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_tensorflow_cannot_write_to_is_refused():
+    with pytest.raises(UserError, match=r"--model_dir=caf\\udce9 is not UTF-8"):
+        ModelDirectory(os.fsdecode(b"caf\xe9"))

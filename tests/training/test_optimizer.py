@@ -65,12 +65,28 @@ def test_the_fused_steps_are_those_of_keras():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_a_keras_without_the_hooks_is_refused(monkeypatch):
-    monkeypatch.delattr(
-        "keras.src.backend.tensorflow.optimizer.TFOptimizer._all_reduce_sum_gradients"
-    )
-    with pytest.raises(RuntimeError, match="_all_reduce_sum_gradients; clipping after"):
+@pytest.mark.parametrize(
+    "method",
+    [
+        "backend.tensorflow.optimizer.TFOptimizer._all_reduce_sum_gradients",
+        "optimizers.base_optimizer.BaseOptimizer._use_weight_decay",
+        "optimizers.base_optimizer.BaseOptimizer._get_variable_index",
+    ],
+)
+def test_a_keras_without_the_hooks_is_refused(monkeypatch, method):
+    monkeypatch.delattr(f"keras.src.{method}")
+    with pytest.raises(RuntimeError, match=f"{method.split('.')[-1]}; clipping after"):
         ReplicaAdamW(0.1)
+
+
+def test_a_keras_whose_slots_have_other_names_is_refused_before_the_first_step(monkeypatch):
+    def build(self, variables):
+        keras.optimizers.Optimizer.build(self, variables)
+        self._moments, self._velocities = self.add_optimizer_variables(variables, ["a", "b"])
+
+    monkeypatch.setattr(keras.optimizers.Adam, "build", build)
+    with pytest.raises(RuntimeError, match="_momentums; clipping after"):
+        ReplicaAdamW(0.1).build([keras.Variable(np.ones(2))])
 
 
 def test_a_keras_that_no_longer_calls_the_hook_is_noticed(monkeypatch):
@@ -79,10 +95,54 @@ def test_a_keras_that_no_longer_calls_the_hook_is_noticed(monkeypatch):
         ReplicaAdamW(0.1).apply([keras.ops.ones((2,))], [keras.Variable(np.ones(2))])
 
 
-@pytest.mark.parametrize("option", ["clipnorm", "clipvalue", "amsgrad"])
+@pytest.mark.parametrize(
+    "option",
+    ["clipnorm", "clipvalue", "amsgrad", "gradient_accumulation_steps", "ema_overwrite_frequency"],
+)
 def test_options_it_cannot_honour_are_refused(option):
     with pytest.raises(ValueError, match=f"{option}=.* is not supported"):
         ReplicaAdamW(0.1, **{option: True})
+
+
+@pytest.mark.parametrize("norm", [0.0, -1.0, float("nan")])
+def test_a_clip_norm_that_would_stop_every_step_is_refused(norm):
+    with pytest.raises(ValueError, match=f"global_clipnorm={norm}: must be above 0"):
+        ReplicaAdamW(0.1, global_clipnorm=norm)
+
+
+def test_what_the_user_excludes_from_decay_stays_excluded():
+    first, second = (keras.Variable(np.ones((2, 2), "float32")) for _ in range(2))
+    optimizer = ReplicaAdamW(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=[first])
+    optimizer.apply([keras.ops.zeros((2, 2))] * 2, [first, second])
+    np.testing.assert_array_equal(first.numpy(), 1.0)
+    np.testing.assert_allclose(second.numpy(), 0.95, rtol=1e-6)
+
+
+def test_a_scaled_loss_is_clipped_at_its_own_size():
+    gradient, ends = np.array([[3.0, 4.0]], "float32"), []
+    for scale in (None, 64.0):
+        variable = keras.Variable(np.zeros((1, 2), "float32"))
+        optimizer = ReplicaAdamW(0.1, global_clipnorm=1.0, epsilon=1.0, loss_scale_factor=scale)
+        optimizer.apply([gradient * (scale or 1)], [variable])
+        ends.append(variable.numpy())
+    np.testing.assert_array_equal(*ends)
+    # The first step's moments are (1 - beta) times the clipped gradient and its square.
+    clipped = gradient / 5
+    expected = -0.1 * np.sqrt(0.001) * clipped / (np.sqrt(0.001) * clipped + 1)
+    np.testing.assert_allclose(ends[0], expected, rtol=1e-4)
+
+
+def test_the_average_of_the_weights_is_that_of_keras():
+    ends = []
+    for kind in (ReplicaAdamW, keras.optimizers.AdamW):
+        variable = keras.Variable(np.ones((2, 2), "float32"))
+        optimizer = kind(0.1, weight_decay=0.5, use_ema=True, ema_momentum=0.5)
+        for _ in range(3):
+            optimizer.apply([keras.ops.ones((2, 2))], [variable])
+        optimizer.finalize_variable_values([variable])
+        ends.append(variable.numpy())
+    np.testing.assert_allclose(*ends, rtol=1e-5)
 
 
 def test_two_replicas_take_the_step_of_one_device():
