@@ -26,7 +26,7 @@ import numpy as np
 
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_atomically
-from mvit_tf.models import MViTConfig
+from mvit_tf.models.config import MViTConfig
 
 SUFFIX = ".weights.h5"
 HEADS = ("load", "auto", "fresh")

@@ -185,7 +185,7 @@ def test_options_of_speed_and_memory_train_to_the_same_weights(tmp_path, config)
 def test_one_class_only_is_refused(tmp_path, config, videos):
     one = tmp_path / "videos"
     shutil.copytree(videos / "down", one / "down")
-    with pytest.raises(UserError, match="one class only, 'down': .* add videos of at least one oth"):
+    with pytest.raises(UserError, match="one class only, 'down': .* add videos of at least one"):
         trainer.run(
             mode="train", model_dir=tmp_path / "run", config_file=config,
             overrides=f"data.train={one},train.batch_size=2,train.epochs=2",
