@@ -13,12 +13,20 @@ from mvit_tf.errors import UserError
 from mvit_tf.files import write_text_atomically
 from mvit_tf.training.checkpoints import CheckpointStore, Progress
 from mvit_tf.training.evaluation import EvaluationReport
+from mvit_tf.weights_file import first_not_finite
+
+_CURE = (
+    "no checkpoint of this epoch was written. Lower train.learning_rate, lengthen "
+    "train.warmup_epochs or lower train.clip_norm"
+)
 
 
 class NonFiniteLossStop(keras.callbacks.Callback):
     """Ends training at the first step whose loss is not finite, before it is checkpointed.
 
-    Keras' `TerminateOnNaN` ends the epoch instead, whose last callbacks would save the weights.
+    The loss is that of before the step: after an epoch the weights are looked at too, which its
+    last step may have spoilt. Keras' `TerminateOnNaN` ends the epoch instead, whose last
+    callbacks would save the weights.
 
     Args:
         steps_per_epoch: training steps in an epoch.
@@ -39,9 +47,13 @@ class NonFiniteLossStop(keras.callbacks.Callback):
         step = self._epoch * self._steps_per_epoch + batch + 1
         raise UserError(
             f"the loss is {loss} at step {step} (epoch {self._epoch + 1}, step {batch + 1} of "
-            f"{self._steps_per_epoch}); no checkpoint of this epoch was written. Lower "
-            "train.learning_rate, lengthen train.warmup_epochs or lower train.clip_norm"
+            f"{self._steps_per_epoch}); {_CURE}"
         )
+
+    def on_epoch_end(self, epoch, logs=None):
+        variable = first_not_finite(self.model)
+        if variable:
+            raise UserError(f"{variable} is not finite after epoch {epoch + 1}; {_CURE}")
 
 
 class EpochMetrics(keras.callbacks.Callback):
@@ -76,8 +88,7 @@ class EpochMetrics(keras.callbacks.Callback):
             if not math.isfinite(report.loss):
                 raise UserError(
                     f"the validation loss is {report.loss} after epoch {done}: the weights have "
-                    "run away; no checkpoint of this epoch was written. Lower "
-                    "train.learning_rate, lengthen train.warmup_epochs or lower train.clip_norm"
+                    f"run away; {_CURE}"
                 )
             logs["val_loss"], logs["val_accuracy"] = report.loss, report.top1_of_decoded
 

@@ -131,22 +131,35 @@ class ViewPredictor:
 def shuffle_frames(views: tf.data.Dataset, *, seed: int) -> tf.data.Dataset:
     """Puts the frames of each view in a random order of its own, the same for the same seed.
 
-    What a model loses by it is what it had learned from motion (MViT paper, Table 9).
+    The order follows from the seed, the video and the number of the view among those of its
+    video, whatever the batch size. What a model loses by it is what it had learned from motion
+    (MViT paper, Table 9).
 
     Args:
-        views: batches of (frames (b, T, H, W, 3), video index (b,)).
+        views: batches of (frames (b, T, H, W, 3), video index (b,)), video after video.
         seed: of the orders.
     """
 
-    def shuffle(number, batch):
-        frames, video_index = batch
-        shape = tf.shape(frames)
-        keys = tf.random.stateless_uniform(
-            (shape[0], shape[1]), seed=tf.stack([tf.constant(seed, tf.int64), number])
-        )
-        return tf.gather(frames, tf.argsort(keys, axis=1), batch_dims=1), video_index
+    def number(before, batch):
+        """The number of each view in its video; `before`: the last video and its views so far."""
+        _, video_index = batch
+        last_video, num_views = before
+        first = tf.searchsorted(video_index, video_index, out_type=tf.int64)
+        numbers = tf.range(tf.size(first, tf.int64)) - first
+        numbers += tf.where(video_index == last_video, num_views, 0)
+        return (video_index[-1], numbers[-1] + 1), (*batch, numbers)
 
-    return views.enumerate().map(shuffle)
+    def shuffle(frames, video_index, numbers):
+        def order(view):
+            key = tf.random.fold_in(tf.constant([seed, 0], tf.int64), view[0])
+            key = tf.random.fold_in(key, view[1])
+            return tf.argsort(tf.random.stateless_uniform(tf.shape(frames)[1:2], key))
+
+        orders = tf.map_fn(order, (video_index, numbers), fn_output_signature=tf.int32)
+        return tf.gather(frames, orders, batch_dims=1), video_index
+
+    none = tf.constant(-1, views.element_spec[1].dtype), tf.constant(0, tf.int64)
+    return views.scan(none, number).map(shuffle)
 
 
 def make_report(

@@ -6,14 +6,13 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from mvit_tf.conversion.published import PublishedWeights
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
 from mvit_tf.data.video_list import VideoList, load_video_list, split_validation
 from mvit_tf.errors import UserError
-from mvit_tf.factory import published_set
 from mvit_tf.models import build_mvit
-from mvit_tf.training import callbacks, checkpoints
+from mvit_tf.training import callbacks
+from mvit_tf.training.checkpoints import Progress, restore
 from mvit_tf.training.distribution import (
     check_replica_options,
     make_strategy,
@@ -27,6 +26,7 @@ from mvit_tf.training.evaluation import (
     shuffle_frames,
 )
 from mvit_tf.training.experiment import Experiment, load_experiment
+from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.optimizer import ReplicaAdamW
 from mvit_tf.training.precision import slow_bfloat16
@@ -89,20 +89,16 @@ def _train(experiment, directory, strategy):
     steps = steps_per_epoch(videos, settings.batch_size)
     changes = directory.check(experiment, videos.class_names)
     resumed = directory.checkpoints.newest()
-    progress = checkpoints.Progress() if resumed is None else resumed[1]
+    progress = Progress() if resumed is None else resumed[1]
     keras.utils.set_random_seed(settings.seed)
     with strategy_scope(strategy):
         model = _build_model(experiment, len(videos.class_names))
+        if resumed is None and experiment.model.initial_weights is not None:
+            source = initial_weights(experiment)
+            load_initial_weights(model, source, reset_head=experiment.model.reset_head)
         _compile(model, experiment, steps)
         if resumed is not None:
-            checkpoints.restore(model, resumed[0])
-        elif experiment.model.initial_weights is not None:
-            checkpoints.load_initial_weights(
-                model,
-                _initial_weights(experiment),
-                reset_head=experiment.model.reset_head,
-                twin=lambda num_classes: _build_model(experiment, num_classes),
-            )
+            restore(model, resumed[0])
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
     if resumed is not None:
         _say(f"resuming    after epoch {progress.epoch} from {resumed[0]}")
@@ -141,9 +137,7 @@ def _train(experiment, directory, strategy):
             callbacks=[
                 callbacks.NonFiniteLossStop(steps_per_epoch=steps),
                 callbacks.EpochMetrics(
-                    validate=_validator(
-                        experiment, model, validation, strategy, validation_ledger
-                    ),
+                    validate=_validator(experiment, model, validation, strategy, validation_ledger),
                     epochs=settings.epochs,
                     validate_every=settings.validate_every,
                 ),
@@ -174,13 +168,13 @@ def evaluate(
         directory.check_same_split(experiment)
     class_names = directory.class_names()
     videos = _validation_videos(experiment, class_names)
-    path, progress = directory.checkpoints.best()
-    with strategy_scope(strategy):
+    with directory.checkpoints.best() as checkpoint, strategy_scope(strategy):
         model = _build_model(experiment, len(class_names))
-        checkpoints.load_weights(model, path)
+        checkpoint.file.load(model)
+    epoch = checkpoint.progress.epoch
     shuffled = ", frames shuffled" if data.shuffle_frames else ""
     _say(
-        f"evaluating  epoch {progress.epoch} on {len(videos)} videos, "
+        f"evaluating  epoch {epoch} on {len(videos)} videos, "
         f"{data.evaluation_clips} clips x {data.evaluation_crops} crops of each{shuffled}"
     )
     predictor = _predictor(experiment, model, strategy)
@@ -200,7 +194,7 @@ def evaluate(
     report.write(
         scores,
         model=experiment.model.name,
-        epoch=progress.epoch,
+        epoch=epoch,
         clips=data.evaluation_clips,
         crops=data.evaluation_crops,
         frames_shuffled=data.shuffle_frames,
@@ -219,9 +213,9 @@ def export(experiment: Experiment, directory: ModelDirectory) -> Path:
 
     directory.check_same_model(experiment)
     class_names = directory.class_names()
-    path, progress = directory.checkpoints.best()
-    model = _build_model(experiment, len(class_names))
-    checkpoints.load_weights(model, path)
+    with directory.checkpoints.best() as checkpoint:
+        model = _build_model(experiment, len(class_names))
+        checkpoint.file.load(model)
     version = export_saved_model(
         model,
         directory.export,
@@ -230,7 +224,7 @@ def export(experiment: Experiment, directory: ModelDirectory) -> Path:
         sampling=experiment.clip_sampling(),
         num_clips=experiment.data.evaluation_clips,
     )
-    _say(f"exported    epoch {progress.epoch} to {version}")
+    _say(f"exported    epoch {checkpoint.progress.epoch} to {version}")
     return version
 
 
@@ -241,29 +235,6 @@ def _build_model(experiment: Experiment, num_classes: int) -> keras.Model:
         dtype=experiment.train.dtype,
         remat=experiment.train.remat,
     )
-
-
-def _initial_weights(experiment: Experiment) -> str | PublishedWeights:
-    """What `model.initial_weights` means; a published set must see the frames it was made for.
-
-    Raises:
-        UserError: no such set, or `data` prepares frames in another way than the set's.
-    """
-    published = published_set(experiment.model.name, experiment.model.initial_weights)
-    if published is None:
-        return experiment.model.initial_weights
-    prepared = experiment.preprocessing().to_dict()
-    wrong = [
-        f"data.{name}={published.preprocessing[name]}"
-        for name in ("mean", "std", "channel_order")
-        if published.preprocessing[name] != prepared[name]
-    ]
-    if wrong:
-        raise UserError(
-            f"{published.model}'s weights {published.set!r} were trained on other pixel values; "
-            f"set {', '.join(wrong)}"
-        )
-    return published
 
 
 def _compile(model: keras.Model, experiment: Experiment, steps: int):
@@ -298,6 +269,11 @@ def _training_videos(experiment: Experiment) -> tuple[VideoList, VideoList | Non
     if data.train is None:
         raise UserError("data.train is not set; give a folder of class folders or a list")
     videos = load_video_list(data.train, root=data.root, separator=data.separator)
+    if len(videos.class_names) < 2:
+        raise UserError(
+            f"{data.train} holds videos of one class only, {videos.class_names[0]!r}: there is "
+            "nothing to tell apart; add videos of at least one other class"
+        )
     if data.validation_fraction > 0:
         return split_validation(videos, data.validation_fraction, data.seed)
     if data.validation is None:
@@ -403,7 +379,7 @@ def _describe(experiment, model, videos, validation, steps, replicas):
     )
 
 
-def _best_in_words(progress: checkpoints.Progress) -> str:
+def _best_in_words(progress: Progress) -> str:
     if progress.best_accuracy is None:
         return f"{progress.epoch} epochs, no validation, so the last is the best"
     return (

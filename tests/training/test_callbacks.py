@@ -47,6 +47,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path):
     assert store.newest()[1].epoch == 1
 
 
+def test_weights_that_the_last_step_of_an_epoch_spoilt_end_the_run(tmp_path):
+    """Its loss is finite still, and without validation nothing else would tell."""
+    store = CheckpointStore(tmp_path)
+    callbacks = [
+        NonFiniteLossStop(steps_per_epoch=1),
+        Checkpoints(store=store, progress=Progress()),
+    ]
+    x, y = np.ones((2, 2), "float32"), np.full(2, 9.0, "float32")
+    linear_model().fit(x, y, verbose=0, callbacks=callbacks)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match="not finite after epoch 2; no checkpoint of this epoch"):
+        linear_model(3e38).fit(x, y, initial_epoch=1, epochs=2, verbose=0, callbacks=callbacks)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert store.newest()[1].epoch == 1
+
+
 def test_validation_comes_every_few_epochs_and_after_the_last(tmp_path):
     scores = iter([(0.9, 0.5), (0.7, 0.25), (0.8, 0.75)])
 

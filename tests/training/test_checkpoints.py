@@ -1,7 +1,9 @@
 """Checkpoints: whole after a kill at any moment, exact, and strict about what they fit."""
 
+import gzip
 import os
 import stat
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,10 +14,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.training.checkpoints import (
     CheckpointStore,
     Progress,
-    load_initial_weights,
-    load_weights,
     restore,
-    weights_path,
 )
 from mvit_tf.training.optimizer import ReplicaAdamW
 from tests.training.tiny import tiny_model
@@ -133,7 +132,8 @@ def test_a_kill_at_any_moment_leaves_a_loadable_pair(tmp_path, monkeypatch, two_
     for one, two in zip(state(again), expected, strict=True):
         np.testing.assert_array_equal(one, two)
     assert progress.epoch == (1 if kill_at < 2 else 2)
-    assert store.best()[1].is_best
+    with store.best() as checkpoint:
+        assert checkpoint.progress.is_best
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "best.weights.h5",
         "last.weights.h5",
@@ -156,28 +156,7 @@ def test_a_damaged_last_falls_back_to_best(tmp_path, two_models):
 def test_an_empty_directory_has_no_checkpoint(tmp_path):
     assert CheckpointStore(tmp_path / "absent").newest() is None
     with pytest.raises(UserError, match="holds no checkpoint best.weights.h5; train first"):
-        CheckpointStore(tmp_path).best()
-
-
-def test_other_class_counts_are_named(tmp_path):
-    tiny_model(num_classes=5).save_weights(tmp_path / "five.weights.h5")
-    with pytest.raises(UserError, match="was trained on 5 classes, the model has 3"):
-        load_weights(tiny_model(num_classes=3), tmp_path / "five.weights.h5")
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"embed_dim": 32}, r"has shape \(.*\b32\b.*\) in the file and \(.*\b16\b.*\) in the mod"),
-        ({"depths": (1, 2)}, r"holds \d+ weight arrays, the model has \d+"),
-        ({"depths": (1,)}, r"is not in the file|has shape"),
-    ],
-)
-def test_other_shapes_and_depths_are_named(tmp_path, fields, message):
-    tiny_model(**fields).save_weights(tmp_path / "other.weights.h5")
-    with pytest.raises(UserError, match=message) as refusal:
-        load_weights(tiny_model(), tmp_path / "other.weights.h5")
-    assert "\n" not in str(refusal.value)
+        CheckpointStore(tmp_path).best().__enter__()
 
 
 def test_plain_weights_files_are_no_checkpoints(tmp_path):
@@ -185,39 +164,6 @@ def test_plain_weights_files_are_no_checkpoints(tmp_path):
     tiny_model().save_weights(path)
     with pytest.raises(UserError, match="is a weights file, not a training checkpoint"):
         CheckpointStore(tmp_path).newest()
-
-
-def test_initial_weights_from_a_file_and_from_a_model_directory(tmp_path):
-    trained = compiled_model(seed=1)
-    CheckpointStore(tmp_path / "run" / "checkpoints").save(trained, Progress(1, 1, 0.5, 1.0))
-    trained.save_weights(tmp_path / "plain.weights.h5")
-    model = compiled_model(seed=2)
-    for source in ("run", "run/checkpoints", "plain.weights.h5"):
-        change_state(model)
-        load_initial_weights(model, tmp_path / source, reset_head=False, twin=None)
-        for one, two in zip(model.get_weights(), trained.get_weights(), strict=True):
-            np.testing.assert_array_equal(one, two)
-    with pytest.raises(UserError, match="absent does not exist"):
-        weights_path(tmp_path / "absent")
-    (tmp_path / "notes.txt").write_text("not weights")
-    with pytest.raises(UserError, match="notes.txt"):
-        load_initial_weights(model, tmp_path / "notes.txt", reset_head=False, twin=None)
-
-
-@pytest.mark.parametrize("classes", [3, 5])
-def test_reset_head_takes_all_but_the_head(tmp_path, classes):
-    source = tmp_path / "trained.weights.h5"
-    trained = tiny_model(num_classes=classes, seed=1)
-    trained.save_weights(source)
-    model = tiny_model(num_classes=3, seed=2)
-    head = model.get_layer("head").get_weights()
-    load_initial_weights(
-        model, source, reset_head=True, twin=lambda n: tiny_model(num_classes=n, seed=3)
-    )
-    for layer, other in zip(model.layers, trained.layers, strict=True):
-        expected = head if layer.name == "head" else other.get_weights()
-        for one, two in zip(layer.get_weights(), expected, strict=True):
-            np.testing.assert_array_equal(one, two)
 
 
 def test_other_random_generators_are_refused(tmp_path):
@@ -250,12 +196,62 @@ def test_a_damaged_last_checkpoint_is_named_and_a_damaged_best_has_a_cure(tmp_pa
     assert capsys.readouterr().err.count("last.weights.h5 cannot be read") == 1
     store.path("best").write_bytes(b"")
     with pytest.raises(UserError, match="copy last.weights.h5 over it"):
-        store.best()
+        store.best().__enter__()
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path):
-    model = compiled_model(seed=1)
-    model.get_layer("head").bias.assign([float("nan"), 0.0, 0.0])
-    model.save_weights(tmp_path / "nan.weights.h5")
-    with pytest.raises(UserError, match="not finite, in head/bias"):
-        load_weights(model, tmp_path / "nan.weights.h5")
+@pytest.mark.parametrize("name", ["mvit_s_16x4", "mvitv2_s_16x4"])
+def test_checkpoints_of_version_0_1_0_restore(tmp_path, name):
+    """Written by `tests/version_0_1_0/make.py`."""
+    store = CheckpointStore(tmp_path)
+    written = Path(__file__).parents[1] / "version_0_1_0"
+    content = (written / f"{name}.weights.h5.gz").read_bytes()
+    store.path("best").write_bytes(gzip.decompress(content))
+    model = compiled_model(name=name, embed_dim=4)
+    with store.best() as checkpoint:
+        assert checkpoint.progress == Progress(1, 1, 0.5, 1.0)
+        checkpoint.restore(model)
+    assert keras.ops.convert_to_numpy(model.optimizer.iterations) == 1
+    frames = np.random.default_rng(0).normal(size=(2, 4, 32, 32, 3)).astype("float32")
+    logits = model.predict(frames, verbose=0)
+    np.testing.assert_allclose(logits, np.load(written / f"{name}.npy"), rtol=1e-4, atol=1e-6)
+
+
+def test_a_checkpoint_keeps_its_progress_when_training_writes_the_next(tmp_path, two_models):
+    store = CheckpointStore(tmp_path)
+    model, reader = two_models
+    store.save(model, Progress(1, 1, 0.5, 1.0))
+    before = model.get_weights()
+    with store.best() as checkpoint:
+        change_state(model)
+        store.save(model, Progress(2, 2, 0.6, 1.0))
+        checkpoint.restore(reader)
+    assert checkpoint.progress.epoch == 1
+    for one, two in zip(reader.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_weights_that_are_not_finite_never_replace_good_ones(tmp_path, two_models):
+    store = CheckpointStore(tmp_path)
+    model, _ = two_models
+    store.save(model, Progress(1, 1, 0.5, 1.0))
+    before = {path.name: path.read_bytes() for path in store.directory.iterdir()}
+    bias = model.get_layer("head").bias
+    finite = keras.ops.convert_to_numpy(bias)
+    bias.assign([float("inf"), 0.0, 0.0])
+    try:
+        with pytest.raises(UserError, match="head/bias is not finite"):
+            store.save(model, Progress(2, 2, 0.6, 1.0))
+    finally:
+        bias.assign(finite)
+    assert {path.name: path.read_bytes() for path in store.directory.iterdir()} == before
+
+
+def test_a_refused_checkpoint_changes_nothing(tmp_path, two_models):
+    store = CheckpointStore(tmp_path)
+    store.save(tiny_model(), Progress(1, 1, 0.5, 1.0))  # no optimizer
+    model, _ = two_models
+    before = state(model)
+    with pytest.raises(UserError, match="the optimizer's state differs"):
+        restore(model, store.path("last"))
+    for one, two in zip(state(model), before, strict=True):
+        np.testing.assert_array_equal(one, two)

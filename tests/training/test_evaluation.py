@@ -122,6 +122,24 @@ def test_shuffled_frames_are_the_same_frames_in_an_order_of_their_own():
     assert (first != orders(seed=2)).any()
 
 
+def test_the_order_of_shuffled_frames_does_not_depend_on_the_batch_size():
+    videos = [0, 0, 0, 1, 3, 3, 3, 3, 7]  # three views, one, four, one
+    views = np.arange(9 * 16, dtype="float32").reshape(9, 16, 1, 1, 1) * np.ones((1, 1, 1, 1, 3))
+
+    def orders(first, batch_size):
+        dataset = tf.data.Dataset.from_tensor_slices((views[first:], videos[first:]))
+        shuffled = shuffle_frames(dataset.batch(batch_size), seed=1).unbatch()
+        frames = np.stack([frames for frames, _ in shuffled.as_numpy_iterator()])
+        return frames[:, :, 0, 0, 0] - views[first:, :1, 0, 0, 0]
+
+    whole = orders(0, 9)
+    assert len({tuple(order) for order in whole}) == 9
+    for batch_size in (1, 2, 4, 5):
+        np.testing.assert_array_equal(orders(0, batch_size), whole)
+    # Nor on what came before: a video that can no longer be decoded leaves the others alone.
+    np.testing.assert_array_equal(orders(3, 4), whole[3:])
+
+
 def test_two_replicas_score_as_one_device_whatever_the_last_batch():
     """The trap: Keras' evaluate fails on a first batch that cannot be split evenly."""
     result = run_on_two_devices(

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 
 import h5py
 import keras
@@ -41,9 +43,9 @@ def arrays(path):
     found = {}
     with h5py.File(path) as file:
         file.visititems(
-            lambda name, node: found.update({name: node[()]})
-            if isinstance(node, h5py.Dataset)
-            else None
+            lambda name, node: (
+                found.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
+            )
         )
     return found
 
@@ -130,6 +132,78 @@ def test_evaluation_and_export_use_the_best_weights(trained):
     assert output["probabilities"].shape == (1, 8)
     names = (trained / "labels.txt").read_text().split()
     assert [name.decode() for name in output["classes"].numpy()[0]] == names
+
+
+@pytest.mark.parametrize("mode", ["eval", "export"])
+def test_a_training_that_goes_on_beside_is_not_mixed_in(
+    tmp_path, monkeypatch, capsys, trained, mode
+):
+    """The weights are those of the epoch that is reported, not of the next one's checkpoint."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    best = run / "checkpoints" / "best.weights.h5"
+    epoch, head = read_progress(best).epoch, arrays(best)["layers/dense/vars/1"]
+    newer = tmp_path / "newer.weights.h5"
+    shutil.copy(best, newer)
+    with h5py.File(newer, "a") as file:
+        file["layers/dense/vars/1"][...] = head + 1
+        progress = json.loads(file["mvit_tf"].attrs["progress"])
+        file["mvit_tf"].attrs["progress"] = json.dumps({**progress, "epoch": epoch + 1})
+    build, models = trainer._build_model, []
+
+    def built_while_training_saved(*arguments):
+        models.append(build(*arguments))
+        os.replace(newer, best)
+        return models[-1]
+
+    monkeypatch.setattr(trainer, "_build_model", built_while_training_saved)
+    trainer.run(mode=mode, model_dir=run)
+    assert f"epoch {epoch} " in capsys.readouterr().out
+    assert read_progress(best).epoch == epoch + 1
+    np.testing.assert_array_equal(models[0].get_layer("head").bias, head)
+
+
+def test_options_of_speed_and_memory_train_to_the_same_weights(tmp_path, config):
+    fixed = (
+        "train.epochs=1,train.warmup_epochs=0,data.validation_fraction=0,"
+        "model.overrides.drop_path_rate=0,model.overrides.head_dropout_rate=0"
+    )
+    weights = {}
+    for option in ("remat=false", "remat=true", "jit_compile=true", "steps_per_execution=4"):
+        directory = tmp_path / option
+        overrides = f"{fixed},train.{option}"
+        trainer.run(mode="train", model_dir=directory, config_file=config, overrides=overrides)
+        weights[option] = arrays(directory / "checkpoints" / "last.weights.h5")
+    plain = weights["remat=false"]
+    assert plain["optimizer/vars/0"] == 4
+    for option, other in weights.items():
+        assert other["optimizer/vars/0"] == 4
+        for name in ("layers/dense/vars/0", "layers/patch_embedding/vars/0"):
+            np.testing.assert_allclose(other[name], plain[name], atol=2e-4, err_msg=option)
+
+
+def test_one_class_only_is_refused(tmp_path, config, videos):
+    one = tmp_path / "videos"
+    shutil.copytree(videos / "down", one / "down")
+    with pytest.raises(UserError, match="one class only, 'down': .* add videos of at least one"):
+        trainer.run(
+            mode="train", model_dir=tmp_path / "run", config_file=config,
+            overrides=f"data.train={one},train.batch_size=2,train.epochs=2",
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_initial_weights_bring_no_optimizer(tmp_path, config, trained):
+    """The schedule and the moments of the other training are over."""
+    trainer.run(
+        mode="train", model_dir=tmp_path, config_file=config,
+        overrides=f"train.epochs=1,train.warmup_epochs=0,model.initial_weights={trained}",
+    )  # fmt: skip
+    saved = arrays(tmp_path / "checkpoints" / "last.weights.h5")
+    assert saved["optimizer/vars/0"] == 3  # its iterations: one epoch
+    before = arrays(trained / "checkpoints" / "best.weights.h5")
+    change = saved["layers/dense/vars/0"] - before["layers/dense/vars/0"]
+    assert 0 < np.abs(change).max() < 0.01
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,9 @@ def write_config(path, videos):
     return path
 
 
-def tiny_model(*, num_classes=3, seed=0, **fields):
+def tiny_model(*, name="mvit_s_16x4", num_classes=3, seed=0, **fields):
     """An uncompiled model on clips (4, 32, 32, 3), with stochastic depth and dropout."""
     keras.utils.set_random_seed(seed)
     fields = {"depths": (1, 1), "embed_dim": 16, "drop_path_rate": 0.3, **fields}
-    config = get_config("mvit_s_16x4").replace(
-        input_size=(4, 32, 32), num_classes=num_classes, **fields
-    )
+    config = get_config(name).replace(input_shape=(4, 32, 32, 3), num_classes=num_classes, **fields)
     return build_mvit(config)

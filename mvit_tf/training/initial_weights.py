@@ -1,0 +1,68 @@
+"""Starting a model from trained weights, whatever kind of thing holds them."""
+
+from pathlib import Path
+
+import keras
+
+from mvit_tf.conversion import load_pytorch_weights
+from mvit_tf.conversion.published import PublishedWeights, load_published_weights
+from mvit_tf.errors import UserError
+from mvit_tf.factory import published_set
+from mvit_tf.training.checkpoints import CheckpointStore
+from mvit_tf.training.experiment import Experiment
+from mvit_tf.weights_file import SUFFIX, load_weights_file
+
+
+def initial_weights(experiment: Experiment) -> str | PublishedWeights:
+    """What `model.initial_weights` means; a published set must see the frames it was made for.
+
+    Raises:
+        UserError: no such set, or `data` prepares frames in another way than the set's.
+    """
+    published = published_set(experiment.model.name, experiment.model.initial_weights)
+    if published is None:
+        return experiment.model.initial_weights
+    prepared = experiment.preprocessing().to_dict()
+    wrong = [
+        f"data.{name}={published.preprocessing[name]}"
+        for name in ("mean", "std", "channel_order")
+        if list(published.preprocessing[name]) != list(prepared[name])
+    ]
+    if wrong:
+        raise UserError(
+            f"{published.model}'s weights {published.set!r} were trained on other pixel values; "
+            f"set {', '.join(wrong)}"
+        )
+    return published
+
+
+def load_initial_weights(
+    model: keras.Model, source: str | Path | PublishedWeights, *, reset_head: bool
+):
+    """Starts a model from trained weights.
+
+    Args:
+        model: built, not compiled: an optimizer's state that the source holds is of another
+            training. Unchanged if this raises.
+        source: a `.weights.h5` file; a model directory, whose best checkpoint is taken; a
+            PyTorch checkpoint; or `PublishedWeights`.
+        reset_head: leave the model's `head` as it is and load the rest.
+
+    Raises:
+        UserError: no such file, or it does not fit the model.
+    """
+    head = "fresh" if reset_head else "load"
+    if isinstance(source, PublishedWeights):
+        load_published_weights(model, source, head=head)
+        return
+    source = Path(source)
+    if source.is_dir():
+        inner = source / "checkpoints"
+        with CheckpointStore(inner if inner.is_dir() else source).best() as checkpoint:
+            checkpoint.file.load(model, head=head)
+    elif not source.is_file():
+        raise UserError(f"model.initial_weights: {source} does not exist")
+    elif source.name.endswith(SUFFIX):
+        load_weights_file(model, source, head=head)
+    else:
+        load_pytorch_weights(model, source, head=head)

@@ -1,0 +1,318 @@
+"""Weights files: Keras' `.weights.h5` with a table of contents, loaded whole or not at all.
+
+Keras looks for the arrays of each layer in a file and passes over all others, so that it loads a
+deeper model into a shallower one, and what it assigned before a failure stays. Here a file tells
+in a group of its own, which Keras passes over, what variables it holds. They are compared with
+the model's before one of them is assigned, and a model is as it was when loading fails.
+
+Files without that group, of plain Keras or older versions, are told by the shapes they hold.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import keras
+import numpy as np
+
+from mvit_tf.errors import UserError
+from mvit_tf.files import write_atomically
+from mvit_tf.models.config import MViTConfig
+
+SUFFIX = ".weights.h5"
+HEADS = ("load", "auto", "fresh")
+_GROUP = "mvit_tf"
+_CONTENTS = "contents"
+_OPTIMIZER = "optimizer"  # what Keras calls a compiled model's, and its group of a file
+_HEAD = "head"
+_SHOWN = 3
+_COPIED_AT_ONCE = 16 * 2**20
+_UNREADABLE = (OSError, KeyError, RuntimeError, ValueError)  # what h5py makes of damaged files
+
+
+def save_weights_file(model: keras.Model, path: str | os.PathLike, **attributes):
+    """Writes a model's weights, and its optimizer's state if it is compiled.
+
+    Args:
+        model: built.
+        path: ends in `.weights.h5`; a file there is replaced once the new one is whole.
+        **attributes: texts and arrays to keep in the same file, see `WeightsFile.attributes`.
+
+    Raises:
+        UserError: a weight is not finite; the file at `path` stays.
+    """
+    variable = first_not_finite(model)
+    if variable:
+        raise UserError(f"{os.fspath(path)} was not written: {variable} is not finite")
+    contents = {
+        "variables": {
+            variable.path: {"shape": list(variable.shape), "dtype": str(variable.dtype)}
+            for variable in model.weights
+        },
+        "config": _config_of(model),
+    }
+
+    def write(temporary):
+        keras.saving.save_weights(model, temporary)
+        with h5py.File(temporary, "a") as file:
+            group = file.create_group(_GROUP)
+            # Not an attribute, of which HDF5 bears 64 KiB.
+            group[_CONTENTS] = json.dumps(contents)
+            for name, value in attributes.items():
+                if isinstance(value, str):
+                    group.attrs[name] = value
+                else:
+                    group[name] = value
+
+    write_atomically(Path(path), write)
+
+
+def load_weights_file(model: keras.Model, path: str | os.PathLike, **options):
+    """Loads all weights of a model from a file that holds just these.
+
+    Args:
+        model: built; unchanged if this raises.
+        path: a `.weights.h5` file of `save_weights_file` or of Keras.
+        **options: of `WeightsFile.load`.
+
+    Raises:
+        UserError: the file is missing or damaged, or does not fit the model.
+    """
+    with open_weights_file(path) as file:
+        file.load(model, **options)
+
+
+@contextlib.contextmanager
+def open_weights_file(path: str | os.PathLike) -> Iterator["WeightsFile"]:
+    """Opens a weights file, once: all that is read from it in this context belongs together.
+
+    A training that runs meanwhile may put another file in its place.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = Path(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(open(path, "rb"))
+            contents = _read(stream)
+        except FileNotFoundError as error:
+            raise UserError(f"{path} does not exist") from error
+        except _UNREADABLE as error:
+            raise UserError(f"{path} cannot be read, it is damaged or no HDF5 file") from error
+        yield WeightsFile(path=path, stream=stream, **contents)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+    """An opened weights file, see `open_weights_file`.
+
+    Attributes:
+        path: where it was found.
+        stream: its bytes.
+        attributes: what `save_weights_file` was told to keep with the weights.
+        variables: shape by path of each variable; `None` in files without a table of contents.
+        shapes: shapes of the arrays of weights.
+        optimizer_shapes: shapes of the arrays of the optimizer's state.
+        config: fields of the model's `MViTConfig`; `None` if unknown.
+    """
+
+    path: Path
+    stream: BinaryIO
+    attributes: Mapping[str, str | np.ndarray]
+    variables: Mapping[str, tuple[int, ...]] | None
+    shapes: tuple[tuple[int, ...], ...]
+    optimizer_shapes: tuple[tuple[int, ...], ...]
+    config: Mapping | None
+
+    def load(self, model: keras.Model, *, head: str = "load", require_optimizer: bool = False):
+        """Sets all weights of a model.
+
+        Args:
+            model: built; unchanged if this raises. The state of its optimizer is loaded where
+                the file holds one that fits.
+            head: "load"; "fresh" leaves the model's head as it is; "auto" does so where the
+                numbers of classes differ.
+            require_optimizer: refuse a file without a fitting optimizer's state.
+
+        Raises:
+            UserError: the file lacks weights of the model, has others, or values that are not
+                finite, or cannot be read to its end.
+        """
+        if head not in HEADS:
+            raise UserError(f"head must be one of {HEADS}, got {head!r}")
+        wanted = {variable.path: tuple(variable.shape) for variable in model.weights}
+        held = self.variables or _named_by_shape(self.shapes, wanted)
+        fresh = head == "fresh" or (head == "auto" and _head(held) != _head(wanted))
+        if fresh:
+            held, wanted = _without_head(held), _without_head(wanted)
+        if held != wanted:
+            raise UserError(self._misfit(model, held, wanted))
+
+        skipped = [layer for layer in model.layers if fresh and layer.name == _HEAD]
+        optimizer = getattr(model, "optimizer", None)
+        slots = [] if optimizer is None else optimizer.variables
+        shapes = collections.Counter(tuple(variable.shape) for variable in slots)
+        if fresh or shapes != collections.Counter(self.optimizer_shapes):
+            if require_optimizer:
+                raise UserError(
+                    f"{self.path} does not fit the model: the optimizer's state differs; was it "
+                    "trained with another train section?"
+                )
+            skipped += [] if optimizer is None else [optimizer]
+        with _restored_on_failure([*model.weights, *slots]):
+            self._assign(model, skipped)
+
+    def _assign(self, model, skipped):
+        try:
+            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+                # Keras takes a path, and another file may lie at this one's by now.
+                copy = Path(folder, f"copy{SUFFIX}")
+                with open(copy, "wb") as file:
+                    self.stream.seek(0)
+                    shutil.copyfileobj(self.stream, file, _COPIED_AT_ONCE)
+                # Keras warns of what it leaves as it was.
+                warnings.simplefilter("error", UserWarning)
+                keras.saving.load_weights(model, copy, objects_to_skip=skipped)
+        except (UserWarning, *_UNREADABLE) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{self.path} cannot be loaded, it is damaged or was not written by this "
+                f"version's kind of layers: {reason}"
+            ) from error
+        variable = first_not_finite(model)
+        if variable:
+            raise UserError(f"{self.path} holds values that are not finite, in {variable}")
+
+    def _misfit(self, model, held, wanted) -> str:
+        classes, expected = (
+            shapes.get(f"{_HEAD}/kernel", (None,))[-1] for shapes in (held, wanted)
+        )
+        if _without_head(held) == _without_head(wanted) and None not in (classes, expected):
+            return (
+                f"{self.path} was trained on {classes} classes, the model has {expected}; build "
+                f'the model with num_classes={classes}, or keep its new head: head="fresh", in '
+                "an experiment model.reset_head=true"
+            )
+        parts = []
+        if self.config and _config_of(model):
+            parts += _config_differences(self.config, _config_of(model))
+        if len(held) != len(wanted):
+            parts.append(f"it holds {len(held)} weight arrays, the model has {len(wanted)}")
+        differences = _differences(held, wanted)
+        parts += differences[:_SHOWN]
+        if len(differences) > _SHOWN:
+            parts.append(f"and {len(differences) - _SHOWN} more")
+        if not self.variables:
+            parts.append("(told by shapes, as the file names no variables)")
+        return (
+            f"{self.path} does not fit the model: {'; '.join(parts)}; build the model as the "
+            "file's was"
+        )
+
+
+def first_not_finite(model: keras.Model) -> str | None:
+    """The path of a model's first weight with a value that is not finite; `None` without one."""
+    for variable in model.weights:
+        if not keras.ops.all(keras.ops.isfinite(variable)):
+            return variable.path
+    return None
+
+
+@contextlib.contextmanager
+def _restored_on_failure(variables) -> Iterator[None]:
+    before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    try:
+        yield
+    except BaseException:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        raise
+
+
+def _read(stream: BinaryIO) -> dict:
+    """What `WeightsFile` says of a file, but for the values of its arrays."""
+    shapes = {_OPTIMIZER: [], _GROUP: []}
+    weights = []
+
+    def visit(name, node):
+        if isinstance(node, h5py.Dataset):
+            shapes.get(name.split("/")[0], weights).append(node.shape)
+
+    with h5py.File(stream, "r") as file:
+        file.visititems(visit)
+        group = file.get(_GROUP)
+        attributes = {} if group is None else {**group.attrs}
+        if group is not None:
+            attributes.update({name: node[()] for name, node in group.items()})
+    contents = json.loads(attributes.pop(_CONTENTS, "{}"))
+    variables = contents.get("variables")
+    return {
+        "attributes": attributes,
+        "variables": variables
+        and {path: tuple(facts["shape"]) for path, facts in variables.items()},
+        "shapes": tuple(weights),
+        "optimizer_shapes": tuple(shapes[_OPTIMIZER]),
+        "config": contents.get("config"),
+    }
+
+
+def _config_of(model: keras.Model) -> dict | None:
+    config = getattr(model, "config", None)
+    return json.loads(json.dumps(config.to_dict())) if isinstance(config, MViTConfig) else None
+
+
+def _named_by_shape(shapes, wanted) -> dict[str, tuple[int, ...]]:
+    """Gives arrays without names those of the variables that they may be.
+
+    First to variables of the same shape, then of the same rank; what is left gets a number.
+    """
+    left = sorted(shapes)
+    named = {}
+    for alike in (tuple, len):
+        for path, shape in wanted.items():
+            found = [other for other in left if alike(other) == alike(shape)]
+            if path not in named and found:
+                named[path] = found[0]
+                left.remove(found[0])
+    return named | {f"array {number}": shape for number, shape in enumerate(left, start=1)}
+
+
+def _head(shapes) -> dict[str, tuple[int, ...]]:
+    return {path: shape for path, shape in shapes.items() if path.startswith(f"{_HEAD}/")}
+
+
+def _without_head(shapes) -> dict[str, tuple[int, ...]]:
+    return {path: shape for path, shape in shapes.items() if path not in _head(shapes)}
+
+
+def _differences(held, wanted) -> list[str]:
+    misshaped = [
+        f"{path} has shape {held[path]} in the file and {shape} in the model"
+        for path, shape in wanted.items()
+        if held.get(path, shape) != shape
+    ]
+    missing = [
+        f"{path} {shape} is not in the file" for path, shape in wanted.items() if path not in held
+    ]
+    unknown = [
+        f"{path} {shape} is not in the model" for path, shape in held.items() if path not in wanted
+    ]
+    return misshaped + missing + unknown
+
+
+def _config_differences(held, wanted) -> list[str]:
+    return [
+        f"{name} is {held[name]} in the file and {wanted[name]} in the model"
+        for name in wanted
+        if name in held and held[name] != wanted[name]
+    ]
