@@ -1,4 +1,7 @@
-"""The one exception that speaks to the person at the keyboard."""
+"""The one exception that speaks to the person at the keyboard, and words that its messages share."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -7,3 +10,12 @@ class UserError(ValueError):
     Command line front ends print it as one line and exit with status 2; every other
     exception is a defect of this project and keeps its traceback.
     """
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of a message about an unknown word: the nearest known one, or all of them."""
+    known = list(known)
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if matches:
+        return f"did you mean '{prefix}{matches[0]}'?"
+    return f"known: {', '.join(known)}"

@@ -5,18 +5,18 @@ turns it into the picture shown at that moment.
 """
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
 from mvit_tf.errors import UserError
-
-RULES = ("linspace", "stride", "segments")
+from mvit_tf.typed import Count, Positive, frozen_dataclass
 
 # An index that is whole on paper may come out just below it in floating point.
 _ROUNDING_GUARD = 1e-6
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen_dataclass
 class ClipSampling:
     """The rule that picks the `num_frames` frames of a clip.
 
@@ -31,7 +31,7 @@ class ClipSampling:
 
     Args:
         num_frames: int. Frames in a clip, T.
-        sampling_rate: int or float. Step between frames, counted at `target_fps`.
+        sampling_rate: float. Step between frames, counted at `target_fps`.
         target_fps: float. Frames a second that `sampling_rate` refers to.
         rule: "linspace", "stride" or "segments".
 
@@ -39,20 +39,10 @@ class ClipSampling:
         UserError: a value out of range.
     """
 
-    num_frames: int
-    sampling_rate: float = 4
-    target_fps: float = 30.0
-    rule: str = "linspace"
-
-    def __post_init__(self):
-        if self.num_frames < 1:
-            raise UserError(f"num_frames must be at least 1, not {self.num_frames}")
-        if self.sampling_rate <= 0:
-            raise UserError(f"sampling_rate must be above 0, not {self.sampling_rate}")
-        if self.target_fps <= 0:
-            raise UserError(f"target_fps must be above 0, not {self.target_fps}")
-        if self.rule not in RULES:
-            raise UserError(f"unknown sampling rule {self.rule!r}: use one of {', '.join(RULES)}")
+    num_frames: Count
+    sampling_rate: Positive = 4.0
+    target_fps: Positive = 30.0
+    rule: Literal["linspace", "stride", "segments"] = "linspace"
 
     def span(self, fps):
         """Length of a clip in frames of a video of `fps` frames a second (float)."""

@@ -4,95 +4,25 @@ Every function works eagerly, in tf.data and in a `tf.function` whose height and
 unknown, so that evaluation, prediction and the exported model share one preprocessing.
 """
 
-import dataclasses
 import math
 
 import numpy as np
 import tensorflow as tf
 
+from mvit_tf.data.preprocessing import CROPS, Augmentation, Preprocessing
 from mvit_tf.errors import UserError
 
-CROPS = ("left", "center", "right")
+__all__ = [
+    "Augmentation",
+    "CROPS",
+    "Preprocessing",
+    "evaluation_preprocess",
+    "random_box",
+    "temporal_subsample",
+    "training_preprocess",
+]
+
 _CROP_TRIES = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """Geometry and normalisation of the model's input.
-
-    Args:
-        size: (height, width) of the frames the model takes.
-        short_side: int. The shorter side of a frame after the resize that goes before the crop.
-        mean, std: three floats each, for pixel values in [0, 1], in `channel_order`.
-        channel_order: "rgb", or "bgr" for weights trained on frames read that way.
-
-    Raises:
-        UserError: a value out of range.
-    """
-
-    size: tuple[int, int]
-    short_side: int = 256
-    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
-    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
-    channel_order: str = "rgb"
-
-    def __post_init__(self):
-        for name in ("size", "mean", "std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise UserError(f"size must be (height, width), both above 0, not {self.size}")
-        if self.short_side < min(self.size):
-            raise UserError(
-                f"short_side {self.short_side} is smaller than the crop {self.size} taken from "
-                f"it; give at least {min(self.size)}"
-            )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UserError(
-                f"mean and std need three values each, std above 0, not {self.mean}, {self.std}"
-            )
-        if self.channel_order not in ("rgb", "bgr"):
-            raise UserError(f"channel_order must be 'rgb' or 'bgr', not {self.channel_order!r}")
-
-    def with_short_side(self, short_side):
-        """The same with another `short_side`."""
-        return dataclasses.replace(self, short_side=short_side)
-
-    def to_dict(self):
-        """The fields as plain data, for JSON or YAML."""
-        fields = dataclasses.asdict(self)
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
-
-    @classmethod
-    def from_dict(cls, fields):
-        """The inverse of `to_dict`."""
-        return cls(**fields)
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """Random changes of a training clip.
-
-    Args:
-        scale: (least, most) share of the frame's area that the random box covers.
-        ratio: (least, most) ratio of the box's width to its height.
-        flip: bool. Mirror half of the clips; leave out where left and right matter.
-
-    Raises:
-        UserError: a value out of range.
-    """
-
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: bool = True
-
-    def __post_init__(self):
-        for name in ("scale", "ratio"):
-            pair = tuple(getattr(self, name))
-            object.__setattr__(self, name, pair)
-            if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
-                raise UserError(f"{name} must be (least, most) with 0 < least <= most, not {pair}")
-        if self.scale[1] > 1:
-            raise UserError(f"scale is a share of the frame, at most 1, not {self.scale}")
 
 
 def evaluation_preprocess(frames, preprocessing, crop="center"):

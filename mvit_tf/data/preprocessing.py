@@ -1,0 +1,85 @@
+"""What is done to the frames of a video: plain data, readable without TensorFlow."""
+
+import dataclasses
+from typing import Literal
+
+from mvit_tf.errors import UserError
+from mvit_tf.typed import (
+    Channels,
+    Count,
+    PositiveChannels,
+    Range,
+    ShareRange,
+    Size,
+    frozen_dataclass,
+)
+
+CROPS = ("left", "center", "right")
+
+
+@frozen_dataclass
+class Preprocessing:
+    """Geometry and normalisation of the model's input.
+
+    Args:
+        size: (height, width) of the frames the model takes.
+        short_side: int. The shorter side of a frame after the resize that goes before the crop.
+        mean, std: three floats each, for pixel values in [0, 1], in `channel_order`.
+        channel_order: "rgb", or "bgr" for weights trained on frames read that way.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    size: Size
+    short_side: Count = 256
+    mean: Channels = (0.45, 0.45, 0.45)
+    std: PositiveChannels = (0.225, 0.225, 0.225)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+    def __post_init__(self):
+        if self.short_side < min(self.size):
+            raise UserError(
+                f"short_side {self.short_side} is smaller than the crop {self.size} taken from "
+                f"it; give at least {min(self.size)}"
+            )
+
+    def with_short_side(self, short_side):
+        """The same with another `short_side`."""
+        return dataclasses.replace(self, short_side=short_side)
+
+    def to_dict(self):
+        """The fields as plain data, for JSON or YAML."""
+        fields = dataclasses.asdict(self)
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields):
+        """The inverse of `to_dict`."""
+        return cls(**fields)
+
+
+@frozen_dataclass
+class Augmentation:
+    """Random changes of a training clip.
+
+    Args:
+        scale: (least, most) share of the frame's area that the random box covers.
+        ratio: (least, most) ratio of the box's width to its height.
+        flip: bool. Mirror half of the clips; leave out where left and right matter.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    scale: ShareRange = (0.08, 1.0)
+    ratio: Range = (3 / 4, 4 / 3)
+    flip: bool = True
+
+    def __post_init__(self):
+        for name in ("scale", "ratio"):
+            least, most = getattr(self, name)
+            if least > most:
+                raise UserError(
+                    f"{name} must be (least, most), the least first, got ({least:g}, {most:g})"
+                )
