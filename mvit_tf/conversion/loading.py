@@ -210,14 +210,14 @@ def _check_fit(label, fit, unknown, tensors, facts):
         parts.append(f"{len(shapes)} have another shape ({_shorten(shapes)})")
     source = variant_of_shapes({path: tensor.shape for path, tensor in tensors.items()})
     cause = likely_cause(source, variant_of_shapes(facts.shapes))
-    if not cause and {path for path, _, _ in fit.mismatched} <= set(_HEAD):
+    if not cause and fit.mismatched and {path for path, _, _ in fit.mismatched} <= set(_HEAD):
         cause = (
             f"the file has {source.num_classes} classes; build the model with "
             f'num_classes={source.num_classes}, or load with head="fresh" for a new head'
         )
     if not cause and tuple(fit.missing) == _HEAD:
         cause = (
-            "the file has no head; load_pytorch_weights(model, source, head=\"fresh\") loads the "
+            "the file has no head; load_pytorch_weights(model, source, head='fresh') loads the "
             "rest and leaves the model's head as it is"
         )
     message = f"{label} does not fit the model: {'; '.join(parts)}"

@@ -122,6 +122,15 @@ def find_published_weights(model, name):
     )
 
 
+def find_published_file(model, path):
+    """The published weights of a model that a file is by its name; None for any other file."""
+    name = Path(path).name
+    for entry in published_weights():
+        if entry.model == model and name in (Path(entry.url).name, entry.file_name):
+            return entry
+    return None
+
+
 def cache_folder():
     """Where downloads are kept: `mvit_tf` under $KERAS_HOME or ~/.keras."""
     home = os.environ.get("KERAS_HOME")

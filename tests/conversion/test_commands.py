@@ -90,6 +90,22 @@ def test_convert_with_new_classes_and_every_line(small_models, tmp_path, capsys)
     model.load_weights(destination)
 
 
+def test_convert_gives_a_file_without_a_head_a_fresh_one(small_models, tmp_path, capsys):
+    source = tmp_path / "source.safetensors"
+    arrays = to_pytorch_state_dict(references.build("torchvision_v1"))
+    write_safetensors(
+        source, {f"net.{name}": a for name, a in arrays.items() if not name.startswith("head")}
+    )
+    destination = tmp_path / "model.weights.h5"
+    with pytest.raises(UserError, match="has no head; say how many classes.*--num-classes"):
+        run(convert, source, destination)
+    run(convert, source, destination, "--num-classes", 3)
+    assert "fresh    head/kernel" in capsys.readouterr().out
+    model = references.build("torchvision_v1", num_classes=3)
+    model.load_weights(destination)
+    np.testing.assert_array_equal(model.get_layer("norm").gamma, arrays["norm.weight"])
+
+
 def test_convert_keeps_the_file_s_input_size(small_models, tmp_path, capsys):
     config = small_models["mvit_b_16x4"].replace(input_size=(8, 48, 48))
     source = mvit_tf.build_mvit(config)
