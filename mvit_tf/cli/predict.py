@@ -80,7 +80,7 @@ def _predictor_and_videos(arguments: argparse.Namespace):
         return ModelPredictor(model), arguments.paths
     model, *videos = arguments.paths
     if not videos:
-        raise UserError(f"no video after {model}; or is it one, and --model, --weights are missing?")
+        raise UserError(f"no video after {model}; or is that one, and --model NAME is missing?")
     from mvit_tf.export.predictor import open_predictor
 
     return open_predictor(model), videos

@@ -63,7 +63,7 @@ def write_safetensors(path, arrays):
             "readout='class_token', weights=",
         ),
         ("mvit_class_token", 'create_model("mvitv2_s", class_token=True, '),
-        ("timm_widen_in_mlp", "create_model(\"mvitv2_s\", widen_in='mlp', "),
+        ("timm_widen_in_mlp", "create_model(\"mvitv2_s\", expand_in='mlp', "),
     ],
 )
 def test_convert_tells_the_model(small_models, tmp_path, capsys, name, call):
