@@ -1,4 +1,4 @@
-"""The one exception that speaks to the person at the keyboard, and words that its messages share."""
+"""The one exception that speaks to the person at the keyboard, and words of its messages."""
 
 import difflib
 from collections.abc import Iterable

@@ -5,6 +5,7 @@ refused whatever the range.
 """
 
 import functools
+import inspect
 import types
 import typing
 from typing import Annotated
@@ -14,7 +15,7 @@ import pydantic
 from pydantic import BeforeValidator, Field, Strict
 from pydantic.dataclasses import dataclass
 
-from mvit_tf.errors import UserError, did_you_mean
+from mvit_tf.errors import UserError
 
 CHECKS = pydantic.ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
@@ -47,12 +48,14 @@ _LIMITS = {
 def frozen_dataclass(cls):
     """A frozen dataclass whose constructor checks its values and raises `UserError`."""
     cls = dataclass(cls, frozen=True, config=CHECKS)
-    make = cls.__init__
+    make, signature = cls.__init__, inspect.signature(cls)
 
     @functools.wraps(make)
     def __init__(self, *args, **kwargs):
+        # By name, so that what is refused has one.
+        values = signature.bind(*args, **kwargs).arguments
         try:
-            make(self, *args, **kwargs)
+            make(self, **values)
         except pydantic.ValidationError as error:
             raise UserError(refusal(error, cls, "{name}={value!r} must be {wanted}")) from error
 
@@ -68,13 +71,8 @@ def refusal(
     kind, path, value, context = first["type"], first["loc"], first["input"], first.get("ctx", {})
     if isinstance(context.get("error"), UserError):
         return str(context["error"])
-    if kind == "missing" and isinstance(path[-1], int):
-        path = path[:-1]  # What is wrong with a list too short is the list.
-    elif kind == "missing":
-        return f"{_name(path)} is missing"
-    if kind == "unexpected_keyword_argument":
-        known = did_you_mean(_name(path), typing.get_type_hints(cls))
-        return f"unknown {cls.__name__} field {_name(path)!r}; {known}"
+    if kind == "missing":
+        path = path[:-1]  # An element that a list is too short for: the list is wrong.
     hint = _hint(cls, path)
     if kind in _LIMITS:
         value = float(value) if hint is float else value

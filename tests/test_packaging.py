@@ -1,5 +1,6 @@
 """What an installed copy holds: every module, every experiment, nothing else."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -42,3 +43,32 @@ def test_the_wheel_brings_the_command_and_the_licence(wheel):
     (commands,) = [name for name in names if name.endswith("entry_points.txt")]
     assert "mvit = mvit_tf.cli.main:console" in wheel.read(commands).decode()
     assert any(name.endswith("LICENSE") for name in names)
+
+
+FIND = """
+import mvit_tf
+from mvit_tf.cli.configs import find_config
+print(mvit_tf.__file__)
+for name in ("demo", "finetune", "kinetics400_mvit_b_16x4.yaml"):
+    print(find_config(name))
+"""
+
+
+def test_an_installed_copy_finds_its_experiments_by_name(wheel, tmp_path):
+    site = tmp_path / "site"
+    wheel.extractall(site)
+    ended = subprocess.run(
+        [sys.executable, "-c", FIND],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    package = site / "mvit_tf"
+    assert ended.stdout.splitlines() == [
+        str(package / "__init__.py"),
+        str(package / "configs/demo.yaml"),
+        str(package / "configs/finetune.yaml"),
+        str(package / "configs/kinetics400_mvit_b_16x4.yaml"),
+    ]

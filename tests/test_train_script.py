@@ -60,6 +60,7 @@ def other_weights(tmp_path_factory):
          "was trained on 3 classes, the model has 8"),
         (["--config_file={config}", "--params_override=train.devices=2,train.batch_size=3"],
          "error: train.batch_size=3 cannot be split evenly over 2 replicas; use 2 or 4"),
+        (["--config_file=finetun"], "error: there is no config 'finetun'"),
         (["--mode=traine"], "value should be one of <train|eval|train_and_eval|export>"),
     ],
 )  # fmt: skip
@@ -73,30 +74,52 @@ def test_mistakes_end_in_one_line_and_status_2(tmp_path, config, other_weights, 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_stopped_by_ctrl_c_says_how_to_resume_and_does(tmp_path, config):
+MVIT = "from mvit_tf.cli.main import console; console()"
+
+
+def tensorboard_epochs(folder):
+    """The epochs of the training events in a TensorBoard folder."""
+    files = [str(path) for path in folder.glob("train/events*")]
+    records = tf.data.TFRecordDataset(files).as_numpy_iterator()
+    events = [tf.compat.v1.Event.FromString(record) for record in records]
+    return {event.step for event in events if event.summary.value}
+
+
+@pytest.mark.parametrize(
+    ("program", "stop", "typed"),
+    [
+        ([sys.executable, "train.py"], signal.SIGINT, "python train.py"),
+        ([sys.executable, "-c", MVIT, "train"], signal.SIGTERM, "mvit train"),
+    ],
+    ids=["script-ctrl-c", "mvit-sigterm"],
+)
+def test_a_stopped_run_says_how_to_resume_and_does(tmp_path, config, program, stop, typed):
     # Epochs enough for the signal to arrive before the end.
     text = config.read_text().replace("epochs: 4", "epochs: 12")
     config = tmp_path / "twelve_epochs.yaml"
     config.write_text(text)
     flags = (f"--config_file={config}", f"--model_dir={tmp_path / 'model'}")
     process = subprocess.Popen(
-        command(*flags), cwd=ROOT, env=environment(), text=True,
+        [*program, *flags], cwd=ROOT, env=environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     last = tmp_path / "model" / "checkpoints" / "last.weights.h5"
     deadline = time.monotonic() + 300
     while not last.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.strip().splitlines() == [
-        f"interrupted; the same command resumes: python train.py {flags[0]} {flags[1]}"
+        f"interrupted; the same command resumes: {typed} {flags[0]} {flags[1]}"
     ]
     # The project's words and Keras' progress, and nothing else.
     first, *_, before = [line for line in output.splitlines() if line]
     assert first.startswith("model       mvit_s_16x4: ")
     assert re.match(r"Epoch \d+/12|1/1 - ", before)
+    # The process ends without waiting for anything, and no event is lost by that.
+    epochs = (tmp_path / "model" / "train_log.csv").read_text().count("\n") - 1
+    assert len(tensorboard_epochs(tmp_path / "model" / "tensorboard")) >= epochs - 1 > -1
 
     done = run(*flags, "--params_override=train.batch_size=6")
     assert done.returncode == 2
@@ -112,6 +135,18 @@ def test_a_run_stopped_by_ctrl_c_says_how_to_resume_and_does(tmp_path, config):
             r"(model|data|training|resuming|decoding|trained|plotted) {4,}|Epoch \d+/12|1/1 - ",
             line,
         ), line
+
+
+def test_an_older_form_is_one_line_on_stderr(tmp_path, config):
+    older = tmp_path / "older.yaml"
+    older.write_text(config.read_text().replace("[4, 32, 32, 3]", "[4, 32, 32]"))
+    done = run(f"--config_file={older}", f"--model_dir={tmp_path / 'x'}", "--mode=eval")
+    assert done.returncode == 2
+    warning, error = done.stderr.splitlines()
+    assert warning == (
+        f"warning: {older}: model.input_shape=[4, 32, 32] is now written [4, 32, 32, 3]"
+    )
+    assert error.startswith("error: ")
 
 
 @pytest.mark.slow
@@ -134,7 +169,7 @@ def test_the_full_size_model_trains_on_decoded_video_and_exports(tmp_path):
     override = ",".join(f"{key}={value}" for key, value in overrides.items())
     said = ""
     for flags in (
-        ["--config_file=configs/finetune.yaml", f"--params_override={override}"],
+        ["--config_file=finetune", f"--params_override={override}"],
         ["--mode=export"],
     ):
         done = run(f"--model_dir={tmp_path / 'model'}", *flags)

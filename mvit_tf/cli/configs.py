@@ -1,21 +1,38 @@
-"""Where the experiments of `configs/` lie."""
+"""The experiments that come with the package, by name."""
 
+import importlib.resources
 from pathlib import Path
 
 import mvit_tf
+from mvit_tf.errors import UserError, did_you_mean
 
 
 def find_config(name: str) -> Path:
-    """The file of a configuration, as installed in the package or as it lies in a checkout.
+    """The file of an experiment.
 
     Args:
-        name: file name, for example "demo.yaml".
+        name: path of a file, or the name of an experiment of the package: "finetune" or
+            "finetune.yaml".
 
     Raises:
-        FileNotFoundError: neither place has it.
+        UserError: there is neither.
     """
-    package = Path(mvit_tf.__file__).parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{name} is neither in {package / 'configs'} nor in the checkout")
+    if Path(name).is_file():
+        return Path(name)
+    configs = {path.stem: path for path in _folder().glob("*.yaml")}
+    if name.removesuffix(".yaml") in configs:
+        return configs[name.removesuffix(".yaml")]
+    if Path(name).is_dir():
+        raise UserError(f"config file {name} is a folder; give a YAML file in it")
+    if Path(name).name != name:
+        raise UserError(f"config file {name} does not exist")
+    raise UserError(
+        f"there is no config {name!r}, neither a file nor one of the package; "
+        f"{did_you_mean(name.removesuffix('.yaml'), sorted(configs))}"
+    )
+
+
+def _folder() -> Path:
+    """Where the YAML files lie: installed in the package, or beside it in a checkout."""
+    installed = Path(str(importlib.resources.files(mvit_tf) / "configs"))
+    return installed if installed.is_dir() else installed.parents[1] / "configs"

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    run_demo(Path(arguments.output), find_config("demo.yaml"))
+    run_demo(Path(arguments.output), find_config("demo"))
 
 
 def run_demo(

@@ -7,18 +7,29 @@ the arguments are answered at once.
 import argparse
 from collections.abc import Sequence
 
-from mvit_tf.cli import benchmark, check_data, convert, demo, describe, predict, weights
-from mvit_tf.cli.startup import end_process, quiet_tensorflow, run_cli
+from mvit_tf.cli import (
+    benchmark,
+    check_data,
+    convert,
+    demo,
+    describe,
+    evaluate,
+    export,
+    predict,
+    train,
+    weights,
+)
+from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
-_COMMANDS = (demo, predict, check_data, describe, convert, weights, benchmark)
+_ON_TENSORFLOW = (demo, train, evaluate, export, predict)
+_COMMANDS = (*_ON_TENSORFLOW, check_data, describe, convert, weights, benchmark)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mvit",
         description="Multiscale Vision Transformers for video and image classification.",
-        epilog="Training: python train.py --help. "
-        "`mvit COMMAND --help` tells what a command takes.",
+        epilog="`mvit COMMAND --help` tells what a command takes.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in _COMMANDS:
@@ -29,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, on_tensorflow=module in _ON_TENSORFLOW)
     return parser
 
 
@@ -37,7 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs `mvit` with the given arguments (`sys.argv` when `None`); returns the exit status."""
     quiet_tensorflow()
     arguments = build_parser().parse_args(argv)
-    return run_cli(lambda: arguments.run(arguments))
+
+    def run():
+        if arguments.on_tensorflow:
+            require_tensorflow()
+        return arguments.run(arguments)
+
+    return run_cli(run)
 
 
 def console():

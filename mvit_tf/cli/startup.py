@@ -3,9 +3,12 @@
 Imports nothing heavy: `quiet_tensorflow` has to run before TensorFlow is imported.
 """
 
+import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from mvit_tf.errors import UserError
 
@@ -21,6 +24,26 @@ def quiet_tensorflow():
     environment already sets is left alone: `TF_CPP_MIN_LOG_LEVEL=0 mvit ...` shows everything.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def require_tensorflow():
+    """Refuses another backend of Keras, before anything imports it.
+
+    Raises:
+        UserError: the environment or Keras' own file names another one.
+    """
+    name, source = os.environ.get("KERAS_BACKEND"), "KERAS_BACKEND"
+    if not name:
+        source = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
+        try:
+            name = json.loads(source.read_text(encoding="utf-8")).get("backend")
+        except (OSError, ValueError):  # Keras passes over such a file too.
+            return
+    if name not in (None, "tensorflow"):
+        raise UserError(
+            f"{source} asks for Keras on {name}, and this command works on TensorFlow only; run "
+            "it with KERAS_BACKEND=tensorflow"
+        )
 
 
 def end_process(status: int):
@@ -43,13 +66,28 @@ def run_cli(main: Callable[[], int | None]) -> int:
 
     Returns:
         `main`'s status (0 for `None`); 2 after a `UserError`, whose message is printed on
-        stderr as one line; 130 after Ctrl-C. Any other exception passes through.
+        stderr as one line; 130 after Ctrl-C. Any other exception passes through. What has
+        a new name (a `FutureWarning`) is said in one line too.
     """
-    try:
-        return main() or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR_STATUS
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED_STATUS
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_in_one_line(warnings.showwarning)
+        try:
+            return main() or 0
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return USER_ERROR_STATUS
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return INTERRUPTED_STATUS
+
+
+def _show_in_one_line(show):
+    """`warnings.showwarning` without the place in the code where it is for the user."""
+
+    def show_warning(message, category, *place, **place_by_name):
+        if issubclass(category, FutureWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, *place, **place_by_name)
+
+    return show_warning

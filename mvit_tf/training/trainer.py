@@ -252,10 +252,11 @@ def _initial_weights(experiment: Experiment) -> str | PublishedWeights:
     published = published_set(experiment.model.name, experiment.model.initial_weights)
     if published is None:
         return experiment.model.initial_weights
+    prepared = experiment.preprocessing().to_dict()
     wrong = [
         f"data.{name}={published.preprocessing[name]}"
         for name in ("mean", "std", "channel_order")
-        if published.preprocessing[name] != getattr(experiment.data, name)
+        if published.preprocessing[name] != prepared[name]
     ]
     if wrong:
         raise UserError(

@@ -11,7 +11,7 @@ import yaml
 EXPERIMENT = {
     "model": {
         "name": "mvit_s_16x4",
-        "input_shape": [4, 32, 32],
+        "input_shape": [4, 32, 32, 3],
         "overrides": {"depths": [1, 1], "embed_dim": 16},
     },
     "data": {"sampling_rate": 2, "short_side": 32, "flip": False, "evaluation_clips": 2},

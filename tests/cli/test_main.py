@@ -22,11 +22,12 @@ def test_help_names_every_command_without_importing_tensorflow():
         [sys.executable, "-c", HELP], capture_output=True, text=True, check=True, timeout=60
     )
     assert ended.stderr == ""
-    for command in ("demo", "predict", "check-data", "describe"):
+    for command in ("demo", "train", "evaluate", "export", "predict", "check-data", "describe"):
         assert f"  {command} " in ended.stdout or f"  {command}\n" in ended.stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["predict"], ["predict", "export"], ["nonsense"],
+                                       ["train"], ["train", "--model_dir=x", "--mode=eval"],
                                        ["predict", "export", "a.mp4", "--top", "0"]])  # fmt: skip
 def test_wrong_arguments_end_in_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

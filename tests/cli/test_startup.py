@@ -1,12 +1,15 @@
 """How command lines end, and what they keep off the console."""
 
+import json
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 from mvit_tf.cli import run_cli
+from mvit_tf.cli.startup import require_tensorflow
 from mvit_tf.errors import UserError
 
 
@@ -39,6 +42,75 @@ def test_other_exceptions_are_defects_and_pass_through():
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
 def test_the_status_of_main_is_the_status(returned, status):
     assert run_cli(lambda: returned) == status
+
+
+def test_a_new_name_is_said_in_one_line_and_other_warnings_as_ever(capsys):
+    def main():
+        warnings.warn("widen_in is now expand_in", FutureWarning, stacklevel=1)
+        warnings.warn("another", UserWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="another") as others:
+        assert run_cli(main) == 0
+    assert len(others) == 1
+    assert capsys.readouterr().err == "warning: widen_in is now expand_in\n"
+
+
+@pytest.fixture
+def keras_home(tmp_path, monkeypatch):
+    """A folder for keras.json; the environment names no backend."""
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("text", [None, "{}", "not JSON", '{"backend": "tensorflow"}'])
+def test_tensorflow_is_kerass_backend_unless_its_file_says_otherwise(keras_home, text):
+    if text is not None:
+        (keras_home / "keras.json").write_text(text)
+    require_tensorflow()
+
+
+def test_another_backend_in_kerass_file_is_named_with_the_way_out(keras_home, monkeypatch):
+    (keras_home / "keras.json").write_text(json.dumps({"backend": "jax"}))
+    with pytest.raises(UserError, match="keras.json asks for Keras on jax.*=tensorflow"):
+        require_tensorflow()
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    require_tensorflow()
+
+
+OTHER_BACKEND = """
+import sys
+from mvit_tf.cli.main import main
+try:
+    sys.exit(main())
+finally:
+    assert not {"tensorflow", "keras", "torch", "jax"} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--model_dir=x"],
+        ["evaluate", "--model_dir=x"],
+        ["export", "--model_dir=x"],
+        ["predict", "x", "a.mp4"],
+        ["demo"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_commands_on_tensorflow_refuse_another_backend_at_once(arguments, tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", OTHER_BACKEND, *arguments],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: KERAS_BACKEND asks for Keras on torch")
+    assert len(ended.stderr.splitlines()) == 1
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_stopped_command_does_not_wait_for_its_threads():

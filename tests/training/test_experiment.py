@@ -1,13 +1,73 @@
 """What an experiment file may say, and what it is told when it says something else."""
 
+import warnings
 from pathlib import Path
 
 import pytest
+import yaml
+from official.modeling import hyperparams
 
+from mvit_tf.data.preprocessing import Augmentation, Preprocessing
+from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import UserError
 from mvit_tf.training.experiment import flat_items, load_experiment, save_experiment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+
+SAVED_BY_0_1 = """\
+model:
+  name: mvit_b_16x4
+  input_shape: [16, 48, 48]
+  overrides:
+    depths: [1, 1, 1]
+    drop_path_rate: 0.0
+    embed_dim: 32
+    head_dropout_rate: 0.0
+    readout: mean
+    widen_in: attention
+  initial_weights: null
+  reset_head: false
+data:
+  train: videos/2024
+  validation: null
+  validation_fraction: 0.0
+  root: null
+  separator: null
+  sampling_rate: 2.0
+  target_fps: 30.0
+  sampling_rule: linspace
+  short_side: 48
+  mean: [0.45, 0.45, 0.45]
+  std: [0.225, 0.225, 0.225]
+  channel_order: rgb
+  scale: [0.9, 1.0]
+  ratio: [1.0, 1.0]
+  flip: false
+  evaluation_clips: 3
+  evaluation_crops: 1
+  evaluation_batch_size: null
+  shuffle_frames: false
+  max_failure_share: 0.05
+  decode_threads: null
+  seed: 0
+train:
+  epochs: 3
+  batch_size: 16
+  learning_rate: 0.002
+  warmup_epochs: 1.0
+  warmup_start_learning_rate: 1.0e-05
+  end_learning_rate: 2.0e-05
+  weight_decay: 0.02
+  label_smoothing: 0.1
+  clip_norm: 1.0
+  dtype: float32
+  validate_every: 1
+  devices: null
+  remat: false
+  jit_compile: false
+  steps_per_execution: 1
+  seed: 0
+"""
 
 
 def test_overrides_win_over_the_file_and_reach_the_objects(tmp_path):
@@ -21,7 +81,7 @@ def test_overrides_win_over_the_file_and_reach_the_objects(tmp_path):
     )
     experiment = load_experiment(
         config,
-        "train.epochs=3,model.input_shape=[8,64,96],model.overrides.embed_dim=32,"
+        "train.epochs=3,model.input_shape=[8,64,96,3],model.overrides.embed_dim=32,"
         "data.train=/with space/x,data.scale=[0.5,1.0],data.sampling_rate=2,data.clip_norm=null"
         .replace("data.clip_norm", "train.clip_norm"),
     )
@@ -62,6 +122,78 @@ def test_a_loaded_experiment_cannot_change():
     experiment = load_experiment()
     with pytest.raises(ValueError, match="locked"):
         experiment.model = None
+    with pytest.raises(ValueError, match="locked"):
+        experiment.train.epochs = 3
+
+
+def test_sections_are_the_model_gardens_configs():
+    experiment = load_experiment(None, "model.overrides.depths=[1,1]")
+    assert isinstance(experiment, hyperparams.Config)
+    assert isinstance(experiment.data, hyperparams.Config)
+    changed = experiment.replace(train={"epochs": 5})
+    assert (changed.train.epochs, experiment.train.epochs) == (5, 200)
+
+
+def test_clips_are_made_by_default_as_the_data_classes_say():
+    experiment = load_experiment()
+    assert experiment.clip_sampling() == ClipSampling(16)
+    assert experiment.preprocessing() == Preprocessing((224, 224))
+    assert experiment.augmentation() == Augmentation()
+
+
+TEXTS = ("2024_01_15", "007", "12:30", "2024-01-15", "no", "1e3", "0x10", ".inf", "true", "3")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_key_that_wants_text_keeps_what_was_written(tmp_path, text):
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"data:\n  train: {text}\n  root: null\n")
+    from_file = load_experiment(config)
+    assert (from_file.data.train, from_file.data.root) == (text, None)
+    for overrides in (f"data.train={text},data.root=null", f"{{data: {{train: {text}}}}}"):
+        experiment = load_experiment(None, overrides)
+        assert (experiment.data.train, experiment.data.root) == (text, None)
+    save_experiment(experiment, tmp_path / "experiment.yaml")
+    assert load_experiment(tmp_path / "experiment.yaml").data.train == text
+
+
+def test_a_quoted_value_may_hold_anything():
+    overrides = "data.train='/a,b=c',data.separator=\"\\t\",data.root='null'"
+    experiment = load_experiment(None, overrides)
+    assert (experiment.data.train, experiment.data.separator) == ("/a,b=c", "\t")
+    assert experiment.data.root == "null"
+
+
+def test_numbers_may_have_an_exponent_without_a_point():
+    dotted = load_experiment(None, "train.learning_rate=1e-3,train.clip_norm=2E1")
+    as_yaml = load_experiment(None, "{train: {learning_rate: 1e-3, clip_norm: 2E1}}")
+    for experiment in (dotted, as_yaml):
+        assert (experiment.train.learning_rate, experiment.train.clip_norm) == (1e-3, 20.0)
+
+
+def test_the_current_forms_are_read_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        experiment = load_experiment(None, "model.input_shape=[8,64,96,3]")
+    assert experiment.clip_shape == (8, 64, 96)
+    assert flat_items(experiment)["model.input_shape"] == [8, 64, 96, 3]
+
+
+def test_an_experiment_saved_by_version_0_1_is_read_with_the_new_forms_named(tmp_path):
+    path = tmp_path / "experiment.yaml"
+    path.write_text(SAVED_BY_0_1)
+    with pytest.warns(FutureWarning) as warned:
+        experiment = load_experiment(path)
+    assert [str(warning.message) for warning in warned] == [
+        f"{path}: model.input_shape=[16, 48, 48] is now written [16, 48, 48, 3]",
+        f"{path}: model.overrides.widen_in is now model.overrides.expand_in",
+    ]
+    before = yaml.safe_load(SAVED_BY_0_1)
+    before["model"]["input_shape"].append(3)
+    before["model"]["overrides"]["expand_in"] = before["model"]["overrides"].pop("widen_in")
+    now = yaml.safe_load(yaml.safe_dump(flat_items(experiment)))
+    assert now == {f"{s}.{key}": value for s, keys in before.items() for key, value in keys.items()}
+    assert experiment.model_config(8).blocks()[1].input_dim == 32  # Expanded in attention.
 
 
 @pytest.mark.parametrize(
@@ -77,7 +209,12 @@ def test_a_loaded_experiment_cannot_change():
         ("model.overrides.drop_path_rate=1.5", "drop_path_rate must be in [0, 1), got 1.5"),
         ("model.name=mvit_b16x4", "unknown model 'mvit_b16x4'; did you mean 'mvit_b_16x4'?"),
         ("model.name=mvit_b_16", "mvit_b_16 is an image model"),
-        ("model.input_shape=[8,65,64]", "model.input_shape H = 65 must be a multiple of 4"),
+        (
+            "model.input_shape=[8,65,64,3]",
+            "model.input_shape=(8, 65, 64, 3): H = 65 must be a multiple of 4",
+        ),
+        ("model.input_shape=[8,64]", "model.input_shape must be a list of 4 int values"),
+        ("model.input_shape=[8,64,64,1]", "model.input_shape[3] must be one of 3, got 1"),
         ("train.epochs=many", "train.epochs must be of type int, got 'many'"),
         ("train.epochs=2.5", "train.epochs must be of type int, got 2.5"),
         ("train.epochs=0", "train.epochs must be at least 1, got 0"),
@@ -92,6 +229,19 @@ def test_a_loaded_experiment_cannot_change():
         ("train.epochs=3,train.warmup_epochs=3", "warmup_epochs=3 must be less than"),
         ("train.end_learning_rate=1", "must not exceed train.learning_rate=0.0001"),
         ("{train: {epochs: 3, epochs: 4}}", "key 'epochs' is given twice"),
+        ("train.epochs=3,train.epochs=4", "key 'train.epochs' is given twice"),
+        ("train.epochs=true", "train.epochs must be of type int, got True"),
+        ("{train: {epochs: '3'}}", "train.epochs must be of type int, got '3'"),
+        ("train.learning_rate=.inf", "train.learning_rate must be a finite number, got inf"),
+        ("train.learning_rate=.nan", "train.learning_rate must be a finite number, got nan"),
+        ("train.learning_rate=inf", "train.learning_rate must be of type float, got 'inf'"),
+        ("train.learning_rate=1e999", "train.learning_rate must be a finite number, got inf"),
+        ("data.std=[.nan,1,1]", "data.std[0] must be a finite number, got nan"),
+        ("model.overrides.mlp_ratio=.nan", "overrides.mlp_ratio must be a finite number, got nan"),
+        ("model.overrides.qkv_bias=maybe", "model.overrides.qkv_bias must be of type bool"),
+        ("data.std=[1,0,1]", "data.std[1] must be greater than 0.0, got 0.0"),
+        ("data.default_params=1", "unknown key 'data.default_params'"),
+        ("data.train=/videos/a,b", "a value with a comma is quoted: data.train='/videos/a,b'"),
         ("nonsense", "is neither 'section.key=value,...' nor YAML"),
         ("train=3", "section 'train' must hold keys, got 3"),
     ],
@@ -122,6 +272,8 @@ def test_every_shipped_config_loads_and_says_how_to_run_it(config):
     header = config.read_text().split("\n\n")[0]
     assert all(line.startswith("#") for line in header.splitlines())
     assert f"python train.py --config_file=configs/{config.name}" in header
+    installed = "demo" if config.stem == "demo" else f"train --config_file={config.stem}"
+    assert f"mvit {installed}" in header
 
 
 def test_kinetics_config_is_the_recipe_of_the_paper():

@@ -8,7 +8,7 @@ from mvit_tf.models import build_mvit, get_config
 CONFIG = """\
 model:
   name: mvit_s_16x4
-  input_shape: [4, 32, 32]
+  input_shape: [4, 32, 32, 3]
   overrides: {{depths: [1, 1], embed_dim: 16, drop_path_rate: 0.3}}
 data:
   train: {videos}

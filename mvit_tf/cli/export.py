@@ -1,0 +1,50 @@
+"""Writes a model as a SavedModel, for TF Serving and `mvit predict`.
+
+  mvit export --model_dir=runs/mine                             a model trained here
+  mvit export --model mvit_b_16x4 --weights kinetics400 --output exports/mvit
+"""
+
+import argparse
+import sys
+
+from mvit_tf.cli.train import add_experiment_flags, run_experiment
+from mvit_tf.errors import UserError
+
+NAME = "export"
+SUMMARY = "a trained or published model as a SavedModel"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_experiment_flags(parser, required=False)
+    parser.add_argument("--model", metavar="NAME", help="export this model, not a --model_dir")
+    parser.add_argument(
+        "--weights",
+        metavar="SET_OR_FILE",
+        help="for --model: a published set (`mvit weights` lists them) or a file",
+    )
+    parser.add_argument("--output", metavar="FOLDER", help="for --model: the export directory")
+
+
+def run(arguments: argparse.Namespace) -> int | None:
+    if arguments.model is None:
+        _refuse(arguments, ("weights", "output"), "goes with --model")
+        if arguments.model_dir is None:
+            raise UserError("give --model_dir, or --model with --weights and --output")
+        return run_experiment("export", arguments, ["mvit", *sys.argv[1:]])
+    _refuse(arguments, ("model_dir", "config_file", "params_override"), "does not go with --model")
+    for name in ("weights", "output"):
+        if getattr(arguments, name) is None:
+            raise UserError(f"--{name} is missing: --model takes it")
+
+    from mvit_tf.export.saved_model import export_model
+    from mvit_tf.factory import create_model
+
+    model = create_model(arguments.model, weights=arguments.weights)
+    print(f"exported    {arguments.model} to {export_model(model, arguments.output)}")
+    return None
+
+
+def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(arguments, name):
+            raise UserError(f"--{name} {why}")

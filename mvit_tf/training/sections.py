@@ -1,0 +1,174 @@
+"""The three sections of an experiment: every key with its type, range and default.
+
+Each is the Model Garden's `hyperparams.Config`, so that its users find their files, flags and
+`as_dict` again; pydantic checks what goes in, as declared here and in the data classes whose
+fields are keys of `data` too.
+
+Importing this module imports `official.modeling.hyperparams`, and with it `tf_keras`, which is
+never used: 0.3 s on top of TensorFlow. Outside `training`, nothing of the package does.
+"""
+
+import dataclasses
+import typing
+from typing import Annotated, Literal
+
+import pydantic
+from official.modeling import hyperparams
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from mvit_tf.data.preprocessing import Augmentation, Preprocessing
+from mvit_tf.data.sampling import ClipSampling
+from mvit_tf.models import MViTConfig
+from mvit_tf.typed import CHECKS, Count, NotNegative, Positive, Seed, Share, ShareBelowOne
+
+# Fields of MViTConfig that follow from other keys of the experiment.
+DERIVED_MODEL_FIELDS = {
+    "num_classes": "the classes of data.train",
+    "input_shape": "model.input_shape",
+    "input_size": "model.input_shape",
+    "image": "model.name",
+}
+RENAMED_MODEL_FIELDS = {"widen_in": "expand_in"}
+
+ModelFields = pydantic.create_model(
+    "ModelFields",
+    __config__=CHECKS,
+    **{
+        name: (hint, None)
+        for name, hint in typing.get_type_hints(MViTConfig).items()
+        if name not in DERIVED_MODEL_FIELDS
+    },
+)
+
+
+def _config_of_given(fields: pydantic.BaseModel) -> hyperparams.Config:
+    return hyperparams.Config(fields.model_dump(exclude_unset=True))
+
+
+# Fields of the data classes that follow from the model's input, and one that `data` calls
+# otherwise; all others are keys of `data`, with the type, range and default declared there.
+_FROM_INPUT = ("num_frames", "size")
+_KEY_OF_FIELD = {"rule": "sampling_rule"}
+
+
+def keys_of(cls: type) -> dict[str, str]:
+    """Key of `data` -> field of a data class."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    return {_KEY_OF_FIELD.get(name, name): name for name in names if name not in _FROM_INPUT}
+
+
+def _shared_keys():
+    for cls in (ClipSampling, Preprocessing, Augmentation):
+        hints = typing.get_type_hints(cls, include_extras=True)
+        for key, name in keys_of(cls).items():
+            yield key, hints[name], getattr(cls, name)
+
+
+_ClipKeys = dataclasses.make_dataclass("_ClipKeys", _shared_keys(), bases=(hyperparams.Config,))
+
+
+@dataclass(config=CHECKS)
+class ModelSection(hyperparams.Config):
+    """Which model.
+
+    Attributes:
+        name: a name of `mvit_tf.list_models()`.
+        input_shape: `[T, H, W, 3]` of a clip; `None` takes the named model's own.
+        overrides: other `MViTConfig` fields, by name.
+        initial_weights: a published set ("kinetics400"; `mvit weights` lists them), a PyTorch
+            checkpoint, a `.weights.h5` file, or a model directory whose best checkpoint is
+            taken; `None` starts from random weights.
+        reset_head: keep the new random head and load only the rest of `initial_weights`, as
+            fine-tuning on other classes needs.
+    """
+
+    name: str = "mvit_b_16x4"
+    input_shape: tuple[Count, Count, Count, Literal[3]] | None = None
+    # What it holds is what was given of `ModelFields`.
+    overrides: Annotated[ModelFields, pydantic.AfterValidator(_config_of_given)] = Field(
+        default_factory=hyperparams.Config
+    )
+    initial_weights: str | None = None
+    reset_head: bool = False
+
+
+@dataclass(config=CHECKS)
+class DataSection(_ClipKeys):
+    """Which videos, how clips are taken from them, and how frames become model input.
+
+    The fields of `ClipSampling`, `Preprocessing` and `Augmentation` are keys too: sampling_rate,
+    target_fps, sampling_rule (`ClipSampling.rule`); short_side, mean, std, channel_order; scale,
+    ratio, flip.
+
+    Attributes:
+        train: training videos: a folder with one folder per class, or a `path label` list.
+        validation: validation videos, in either form.
+        validation_fraction: share of each class of `train` held out when there is no `validation`.
+        root: folder that relative paths of lists start from; `None` is the list's own folder.
+        separator: what stands between path and label in a list; `None` is white space.
+        evaluation_clips: temporal views per video of the final evaluation.
+        evaluation_crops: 1 (centre) or 3 (left, centre, right) spatial views.
+        evaluation_batch_size: views per evaluation step; `None` is `train.batch_size`.
+        shuffle_frames: evaluate with each clip's frames in random order (the paper's Table 9).
+        max_failure_share: share of videos that may fail to decode before a run ends in an error.
+        decode_threads: videos decoded at once; `None` leaves it to the pipeline.
+        seed: of the validation split, the order of the videos and the augmentation.
+    """
+
+    train: str | None = None
+    validation: str | None = None
+    validation_fraction: ShareBelowOne = 0.0
+    root: str | None = None
+    separator: str | None = None
+    evaluation_clips: Count = 5
+    evaluation_crops: Literal[1, 3] = 1
+    evaluation_batch_size: Count | None = None
+    shuffle_frames: bool = False
+    max_failure_share: Share = 0.05
+    decode_threads: Count | None = None
+    seed: Seed = 0
+
+
+@dataclass(config=CHECKS)
+class TrainSection(hyperparams.Config):
+    """How the weights are learned.
+
+    Attributes:
+        epochs: passes over the training videos, one clip of each a pass.
+        batch_size: clips per step over all devices together.
+        learning_rate: the peak, after the warm-up.
+        warmup_epochs: epochs of linear warm-up; may be fractional.
+        warmup_start_learning_rate: where the warm-up begins.
+        end_learning_rate: where the cosine ends.
+        weight_decay: AdamW's; none on biases, norms and other 1-D weights.
+        label_smoothing: share of each label spread over all classes.
+        clip_norm: global norm the gradient is clipped to; `None` does not clip.
+        dtype: "float32" or "mixed_bfloat16".
+        validate_every: epochs between validations (one centre view per video); the last epoch
+            is always validated.
+        devices: number of devices; `None` is every GPU, or one CPU. More than the machine has
+            GPUs is refused; without any GPU the CPU is split.
+        remat: keep only the input of each block and compute the rest again for the gradient:
+            less memory, more time, the same numbers.
+        jit_compile: compile the training step by XLA; one device only.
+        steps_per_execution: training steps per call of the compiled function; one device only.
+        seed: of the initial weights, dropout and stochastic depth.
+    """
+
+    epochs: Count = 200
+    batch_size: Count = 8
+    learning_rate: Positive = 1e-4
+    warmup_epochs: NotNegative = 0.0
+    warmup_start_learning_rate: NotNegative = 1e-6
+    end_learning_rate: NotNegative = 1e-6
+    weight_decay: NotNegative = 0.05
+    label_smoothing: ShareBelowOne = 0.1
+    clip_norm: Positive | None = 1.0
+    dtype: Literal["float32", "mixed_bfloat16"] = "float32"
+    validate_every: Count = 1
+    devices: Count | None = None
+    remat: bool = False
+    jit_compile: bool = False
+    steps_per_execution: Count = 1
+    seed: Seed = 0
