@@ -7,6 +7,7 @@ from mvit_tf.layers.attention import MultiHeadPoolingAttention
 from mvit_tf.layers.dense import Dense, QKVDense
 from mvit_tf.layers.depthwise_conv3d import DepthwiseConv3D
 from mvit_tf.layers.embeddings import ClassToken, PatchEmbedding, PositionEmbedding
+from mvit_tf.layers.kernels import enable_compiled_kernels
 from mvit_tf.layers.mlp import MLP
 from mvit_tf.layers.multiscale_block import MultiscaleBlock
 from mvit_tf.layers.normalization import LayerNormalization
@@ -30,4 +31,5 @@ __all__ = [
     "RelativePositions",
     "StochasticDepth",
     "TokenPooling",
+    "enable_compiled_kernels",
 ]

@@ -98,7 +98,8 @@ class MultiscaleBlock(keras.layers.Layer):
     def build(self, input_shape):
         self.norm1.build(input_shape)
         self.attn.build(input_shape)
-        self.proj_attention = self._projection("proj_attention", input_shape[-1], self.attention_dim)
+        input_dim = input_shape[-1]
+        self.proj_attention = self._projection("proj_attention", input_dim, self.attention_dim)
         self.pool_skip.build((*input_shape[:-1], self.attention_dim))
         attended = self.attn.compute_output_shape(input_shape)
         self.norm2.build(attended)

@@ -54,9 +54,8 @@ def _axis(size, kernel, stride):
     if stride <= kernel:
         return list(range(size)), stride, (pad, pad)
     outputs = (size + 2 * pad - kernel) // stride + 1
-    wanted = [
-        first + tap for first in range(-pad, outputs * stride - pad, stride) for tap in range(kernel)
-    ]
+    starts = range(-pad, outputs * stride - pad, stride)
+    wanted = [start + tap for start in starts for tap in range(kernel)]
     inside = [position for position in wanted if 0 <= position < size]
     before = sum(position < 0 for position in wanted)
     return inside, kernel, (before, len(wanted) - len(inside) - before)

@@ -9,7 +9,6 @@ from mvit_tf.layers.embeddings import ClassToken, PatchEmbedding, PositionEmbedd
 from mvit_tf.layers.multiscale_block import MultiscaleBlock
 from mvit_tf.layers.normalization import LayerNormalization
 from mvit_tf.layers.readout import Readout
-from mvit_tf.layers.tokens import split_class_token
 from mvit_tf.models.config import MViTConfig
 
 
@@ -129,16 +128,15 @@ class MViT(keras.Model):
     def feature_extractor(self):
         """A functional model from frames to what `feature_maps` returns; shares the layers."""
         maps = {}
+        first = int(self.config.class_token)
         for spec in self.config.blocks():
             tokens = self.get_layer(spec.name).output
-            class_token, rest = split_class_token(tokens, self.config.class_token)
             shape = (*spec.query_grid, spec.output_dim)
             # Each stage's last block is the one that stays.
-            maps[f"stage_{spec.stage + 1}"] = keras.layers.Reshape(shape)(rest)
-        if class_token is not None:
-            norm = self.get_layer("norm")
-            maps["class_token"] = keras.layers.Flatten()(norm(class_token))
-        return keras.Model(self.inputs, maps, name=f"{self.name}_feature_maps")
+            maps[f"stage_{spec.stage + 1}"] = keras.layers.Reshape(shape)(tokens[:, first:])
+        if self.config.class_token:
+            maps["class_token"] = self.get_layer("norm")(tokens[:, 0])
+        return keras.Model(self.input, maps, name=f"{self.name}_feature_maps")
 
     def get_config(self):
         # Not that of the functional model, which is its layers'.

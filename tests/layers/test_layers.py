@@ -172,7 +172,7 @@ def test_one_training_step_moves_every_weight(case):
 
 
 def test_public_layers_are_registered():
-    for name in layers.__all__:
+    for name in set(layers.__all__) - {"enable_compiled_kernels"}:
         assert keras.saving.get_registered_object(f"mvit_tf>{name}") is getattr(layers, name)
     assert mvit_tf.layers is layers
 

@@ -11,6 +11,7 @@ import keras
 from mvit_tf.layers.kernels import generic_kernels
 
 if keras.backend.backend() == "tensorflow":
+    from mvit_tf.layers.kernels.compiled import enable_compiled_kernels
     from mvit_tf.layers.kernels.tensorflow_attention import attend
     from mvit_tf.layers.kernels.tensorflow_convolutions import conv3d, depthwise_conv3d
     from mvit_tf.layers.kernels.tensorflow_tokens import (
@@ -26,6 +27,7 @@ else:
         conv3d,
         dense,
         depthwise_conv3d,
+        enable_compiled_kernels,
         gelu_dense,
         layer_normalization,
         split,
@@ -41,6 +43,7 @@ __all__ = [
     "conv3d",
     "dense",
     "depthwise_conv3d",
+    "enable_compiled_kernels",
     "gelu_dense",
     "layer_normalization",
     "padding_sides",
