@@ -1,4 +1,4 @@
-"""Reads safetensors files: a length, a JSON table of names, types and places, and the bytes."""
+"""Reads safetensors files: a length, a JSON table of names, types and offsets, and the bytes."""
 
 import json
 import math
