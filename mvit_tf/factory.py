@@ -1,9 +1,17 @@
 """Named models with weights: the way in for most users."""
 
+import dataclasses
 import os
 
 from mvit_tf.conversion import load_pytorch_weights
-from mvit_tf.conversion.published import find_published_weights, load_published_weights
+from mvit_tf.conversion.published import (
+    find_published_file,
+    find_published_weights,
+    load_published_weights,
+    published_weights,
+)
+from mvit_tf.data.preprocessing import Preprocessing
+from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit, get_config
 
@@ -30,12 +38,13 @@ def create_model(
         weights: the name of a published set, such as "kinetics400" (`mvit weights` lists
             them; downloaded on first use), the path of a `.weights.h5` file or of a PyTorch
             checkpoint, or None for random weights. Published sets and checkpoints fit other
-            input shapes too, and leave the head fresh where the classes differ.
+            input shapes too, and leave the head fresh where the classes differ. Published
+            weights bring `preprocessing`, `sampling` and `class_names` of the model.
         dtype, remat: see `MViT`.
         **fields: other fields of `MViTConfig`, such as `pool_mode="max"`.
 
     Returns:
-        An `MViT`.
+        An `MViT`; its `conversion_report` says what went where, None without PyTorch weights.
 
     Raises:
         UserError: an unknown name or field, a value out of its range, or weights that cannot
@@ -51,25 +60,48 @@ def create_model(
         fields["input_shape"] = _checked_input_shape(config, input_shape)
     model = build_mvit(config.replace(**fields), name=name, dtype=dtype, remat=remat)
     if published is not None:
-        load_published_weights(model, published)
+        model.conversion_report = load_published_weights(model, published)
     elif weights is not None and os.fspath(weights).endswith(_KERAS_WEIGHTS):
         _load_keras_weights(model, weights)
     elif weights is not None:
-        load_pytorch_weights(model, weights)
+        model.conversion_report = load_pytorch_weights(model, weights)
+        published = find_published_file(name, weights)
+    if published is not None:
+        _describe_input(model, published)
     return model
 
 
 def published_set(name, weights):
     """The `PublishedWeights` that are meant by a name, or None where `weights` is a path.
 
+    A name without separator and suffix means the set, though a folder be called so.
+
     Raises:
         UserError: neither a path nor a published set of the model.
     """
-    if os.path.exists(weights):
+    weights = os.fspath(weights)
+    is_set = any(entry.set == weights for entry in published_weights())
+    if os.path.isfile(weights) or (os.path.isdir(weights) and not is_set):
         return None
     if os.path.splitext(weights)[1] or os.path.dirname(weights):
-        raise UserError(f"weights {os.fspath(weights)!r}: no such file")
+        raise UserError(f"weights {weights!r}: no such file")
     return find_published_weights(name, weights)
+
+
+def _describe_input(model, published):
+    """Tells a model the frames and classes its weights were trained on, as far as it kept them."""
+    preprocessing = Preprocessing.from_dict(published.preprocessing)
+    height, width = model.config.input_size[1:]
+    # Another input size is cut from a frame as much larger than it.
+    short_side = round(preprocessing.short_side * min(height, width) / min(preprocessing.size))
+    model.preprocessing = dataclasses.replace(
+        preprocessing, size=(height, width), short_side=max(short_side, min(height, width))
+    )
+    if not model.config.image:
+        sampling = ClipSampling.from_dict(published.sampling)
+        model.sampling = dataclasses.replace(sampling, num_frames=model.config.input_size[0])
+    if "head/kernel" not in model.conversion_report.fresh and model.config.num_classes:
+        model.class_names = published.class_names
 
 
 def _load_keras_weights(model, path):

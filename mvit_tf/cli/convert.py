@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-classes",
         type=positive_int,
         metavar="N",
-        help="classes of the model; another number than the file's leaves a fresh head",
+        help="classes of the model; another number than the file's leaves a fresh head, "
+        "needed for a file without a head",
+    )
+    parser.add_argument(
+        "--prefix", metavar="TEXT", help="what the model's names begin with, if there are several"
     )
     parser.add_argument(
         "--verbose", action="store_true", help="print where every variable came from"
@@ -45,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.destination,
         model=arguments.model,
         num_classes=arguments.num_classes,
+        prefix=arguments.prefix,
     )
     print(report.table() if arguments.verbose else report)
     print(call)

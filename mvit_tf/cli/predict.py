@@ -1,4 +1,7 @@
-"""Prints the most probable classes of each video, from an exported SavedModel alone.
+"""Prints the most probable classes of each video.
+
+MODEL is a model directory of training (its best checkpoint), an export directory or one version
+of it, or a .keras file. A named model with weights goes without it: --model NAME --weights SET.
 
 A video that cannot be decoded is named with the reason, the others are predicted all the same,
 and the exit status is then 2.
@@ -12,16 +15,23 @@ from mvit_tf.cli.arguments import positive_int
 from mvit_tf.errors import UserError
 
 NAME = "predict"
-SUMMARY = "the most probable classes of videos, from an exported model"
+SUMMARY = "the most probable classes of videos, by a trained, exported or published model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "export",
-        metavar="EXPORT",
-        help="an export directory (MODEL_DIR/export: its highest version) or one version of it",
+    parser.usage = (
+        f"{parser.prog} [--json] [--top N] MODEL VIDEO...\n"
+        f"       {parser.prog} [--json] [--top N] --model NAME --weights SET_OR_FILE VIDEO..."
     )
-    parser.add_argument("videos", metavar="VIDEO", nargs="+", help="a video file")
+    parser.add_argument("paths", metavar="MODEL, VIDEO", nargs="+", help="a model, video files")
+    parser.add_argument(
+        "--model", metavar="NAME", help="a named model (`mvit describe` lists them), with --weights"
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="SET_OR_FILE",
+        help="a published set (`mvit weights` lists them), downloaded on first use, or its file",
+    )
     parser.add_argument(
         "--json",
         action="store_true",
@@ -37,32 +47,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from mvit_tf.data.decoding import DecodeError
-    from mvit_tf.export.predictor import SavedModelPredictor
+    predictor, videos = _predictor_and_videos(arguments)
 
-    predictor = SavedModelPredictor(arguments.export)
-    class_names = predictor.metadata.class_names
+    from mvit_tf.data.decoding import DecodeError
+
     failed = 0
-    for video in arguments.videos:
+    for video in videos:
         try:
-            probabilities = predictor.predict_video(video)
+            (prediction,) = predictor.predict_videos([video])
         except DecodeError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
             if arguments.json:
                 print(json.dumps({"video": video, "error": error.outcome, "detail": error.detail}))
             continue
-        ranked = sorted(
-            zip(class_names, map(float, probabilities), strict=True),
-            key=lambda pair: pair[1],
-            reverse=True,
-        )
         if arguments.json:
-            print(json.dumps({"video": video, "probabilities": dict(ranked)}))
+            print(json.dumps({"video": video, "probabilities": dict(prediction.top())}))
         else:
-            print(format_prediction(video, ranked[: arguments.top]))
+            print(format_prediction(video, prediction.top(arguments.top)))
     if failed:
-        raise UserError(f"{failed} of {len(arguments.videos)} videos could not be decoded")
+        raise UserError(f"{failed} of {len(videos)} videos could not be decoded")
+
+
+def _predictor_and_videos(arguments: argparse.Namespace):
+    if (arguments.model is None) != (arguments.weights is None):
+        raise UserError("--model and --weights go together")
+    if arguments.model is not None:
+        from mvit_tf.export.predictor import ModelPredictor
+        from mvit_tf.factory import create_model
+
+        model = create_model(arguments.model, weights=arguments.weights)
+        return ModelPredictor(model), arguments.paths
+    model, *videos = arguments.paths
+    if not videos:
+        raise UserError(f"no video after {model}; or is that one, and --model NAME is missing?")
+    from mvit_tf.export.predictor import open_predictor
+
+    return open_predictor(model), videos
 
 
 def format_prediction(video: str, ranked: list[tuple[str, float]]) -> str:

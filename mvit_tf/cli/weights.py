@@ -6,7 +6,7 @@ Scores are those their publishers report, in per cent, over views as clips x cro
 import argparse
 
 NAME = "weights"
-SUMMARY = "the published weights: model, set, score, licence, address"
+SUMMARY = "the published weights: model, set, score, licence, URL"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def format_table(entries) -> str:
-    """Two lines an entry (PublishedWeights): its facts, and below them address and note."""
+    """Two lines an entry (PublishedWeights): its facts, and below them URL and note."""
     rows = [("model", "set", "top-1", "top-5", "views", "licence")]
     for entry in entries:
         views = f"{entry.views['temporal']}x{entry.views['spatial']}"
@@ -46,7 +46,7 @@ def format_table(entries) -> str:
     ]
     table = lines[:1]
     for entry, line in zip(entries, lines[1:], strict=True):
-        table += [line, f"    {entry.address}"]
+        table += [line, f"    {entry.url}"]
         if entry.note:
             table.append(f"    {entry.note}")
     return "\n".join(table)

@@ -1,5 +1,6 @@
 """Reads the files that PyTorch weights come in, without PyTorch, and finds the state dict."""
 
+import dataclasses
 import importlib.util
 import os
 
@@ -49,6 +50,8 @@ def read_checkpoint(path):
 def find_state_dict(path, content):
     """The names -> Tensor of an unpickled file, at its top or one level down.
 
+    Of several dicts of tensors the one under a usual name, else all, their keys before the names.
+
     Raises:
         UserError: neither place holds tensors under names.
     """
@@ -58,6 +61,13 @@ def find_state_dict(path, content):
                 return tensors
         if tensors := _tensors(content):
             return tensors
+        nested = [(key, _tensors(value)) for key, value in content.items()]
+        if any(tensors for _, tensors in nested):  # student and teacher, say
+            return {
+                f"{key}.{name}": dataclasses.replace(tensor, names=(f"{key}.{name}",))
+                for key, tensors in nested
+                for name, tensor in tensors.items()
+            }
         found = f"a dict with the keys {', '.join(map(str, list(content)[:8])) or '(none)'}"
     else:
         found = f"a {type(content).__name__}"

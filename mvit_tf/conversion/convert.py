@@ -10,7 +10,7 @@ from mvit_tf.files import write_atomically
 from mvit_tf.models import build_mvit, get_config
 
 
-def convert_file(source, destination, *, model=None, num_classes=None):
+def convert_file(source, destination, *, model=None, num_classes=None, prefix=None):
     """Writes the weights of a PyTorch file as a Keras weights file.
 
     The model has the input size that the file's position tables are for, so that nothing is
@@ -20,7 +20,9 @@ def convert_file(source, destination, *, model=None, num_classes=None):
         source: path, see `load_pytorch_weights`.
         destination: path of the file to write, ending in `.weights.h5`; whole or not there.
         model: name of the model, or None to tell it from the weights.
-        num_classes: None for the file's; another number leaves the head fresh.
+        num_classes: None for the file's; another number leaves the head fresh, and so does any
+            where the file has none.
+        prefix: see `load_pytorch_weights`.
 
     Returns:
         (ConversionReport, the `create_model` call, as text, that builds the model and loads it).
@@ -28,19 +30,24 @@ def convert_file(source, destination, *, model=None, num_classes=None):
     Raises:
         UserError: the file cannot be read, is of no named model, or does not fit `model`.
     """
-    _, _, layout, tensors = read_weights(source)
-    variant = variant_of_shapes({path: tensor.shape for path, tensor in tensors.items()})
+    weights = read_weights(source, prefix)
+    variant = variant_of_shapes({path: tensor.shape for path, tensor in weights.tensors.items()})
+    if variant.num_classes is None and num_classes is None:
+        raise UserError(
+            f"{source} has no head; say how many classes a new one is to have (--num-classes)"
+        )
     try:
         name, config = config_of_weights(model, variant)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    if config.class_token and config.residual_pooling not in layout.RESIDUAL_POOLING:
-        residual_pooling = next(mode for mode in layout.RESIDUAL_POOLING if mode != "none")
+    if config.class_token and config.residual_pooling not in weights.layout.RESIDUAL_POOLING:
+        residual_pooling = next(mode for mode in weights.layout.RESIDUAL_POOLING if mode != "none")
         config = config.replace(residual_pooling=residual_pooling)
     if num_classes is not None:
         config = config.replace(num_classes=num_classes)
     keras_model = build_mvit(config, name=name)
-    report = load_pytorch_weights(keras_model, source)
+    head = "fresh" if variant.num_classes is None else "auto"
+    report = load_pytorch_weights(keras_model, source, head=head, prefix=prefix)
     _save_weights(keras_model, Path(destination))
     return report, _call(name, config, destination)
 

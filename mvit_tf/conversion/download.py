@@ -1,6 +1,5 @@
 """Downloads a file whole or not at all: resumed when cut, checked, renamed at the end."""
 
-import contextlib
 import hashlib
 import http.client
 import os
@@ -12,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_atomically
 
 _ATTEMPTS = 5
 _TIMEOUT = 60  # seconds without a byte
@@ -24,18 +24,21 @@ class _Cut(Exception):
     """The connection ended early; what has arrived is kept for the next attempt."""
 
 
-def download(address, destination, *, sha256=None, check=None, patience=_PATIENCE):
+def download(url, destination, *, sha256=None, check=None, patience=_PATIENCE):
     """Fetches a file; a cut connection is resumed where the server can, else begun again.
 
     Until all of it has arrived and been checked it lies under a temporary name beside the
     destination, which is removed when this fails: there is never half a file.
 
     Args:
-        address: of http or https.
+        url: of http or https.
         destination: path of the file; its folder is created.
         sha256: hexadecimal SHA-256 of the content, or as many of its first digits as are known.
         check: called with the path of the complete file; raises UserError to refuse it.
         patience: seconds to wait before the second attempt.
+
+    Returns:
+        SHA-256 of the content.
 
     Raises:
         UserError: the server refuses, answers with a web page, or keeps breaking off; the
@@ -43,46 +46,50 @@ def download(address, destination, *, sha256=None, check=None, patience=_PATIENC
             written.
     """
     destination = Path(destination)
-    part = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    found = []
+
+    def fill(part):
+        _fetch_all(url, part, destination.name, patience)
+        found.append(_check_content(url, part, sha256, check))
+
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        _fetch_all(address, part, patience)
-        _check_content(address, part, sha256, check)
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, destination)
+        write_atomically(destination, fill)
     except OSError as error:
         raise UserError(
             f"{destination} cannot be written ({error.strerror or error}); free some space or set "
             "KERAS_HOME to another folder"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    return found[0]
 
 
-def _fetch_all(address, part, patience):
+def sha256_of(path):
+    """SHA-256 of a file's content, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch_all(url, part, name, patience):
     validator, reason = None, ""
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(patience * 2 ** (attempt - 1))
         try:
-            with _open(address, part, validator) as response:
+            with _open(url, part, validator) as response:
                 validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
-                _receive(address, response, part)
+                _receive(url, response, part, name)
             return
         except _Cut as error:
             reason = str(error)
     raise UserError(
-        f"{address} could not be fetched in {_ATTEMPTS} attempts, the last of which ended with: "
+        f"{url} could not be fetched in {_ATTEMPTS} attempts, the last of which ended with: "
         f"{reason}; try again later, or download it yourself and give its path as weights"
     )
 
 
-def _open(address, part, validator):
+def _open(url, part, validator):
     """The response to a request of all that `part` still lacks."""
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(address, headers={"User-Agent": "mvit_tf"})
+    request = urllib.request.Request(url, headers={"User-Agent": "mvit_tf"})
     # Without If-Range, a file replaced between two attempts would be glued to the old one.
     if have and validator:
         request.add_header("Range", f"bytes={have}-")
@@ -95,7 +102,7 @@ def _open(address, part, validator):
         if error.code in (416, *_PASSING_STATUS):
             raise _Cut(f"HTTP {error.code} {error.reason}") from error
         raise UserError(
-            f"{address} answered HTTP {error.code} {error.reason}; download the file elsewhere and "
+            f"{url} answered HTTP {error.code} {error.reason}; download the file elsewhere and "
             "give its path as weights"
         ) from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
@@ -104,10 +111,10 @@ def _open(address, part, validator):
         raise _Cut(str(error)) from error
 
 
-def _receive(address, response, part):
+def _receive(url, response, part, name):
     if response.headers.get_content_type() == "text/html":
         raise UserError(
-            f"{address} answered with a web page in place of the file; look at it in a browser, "
+            f"{url} answered with a web page in place of the file; look at it in a browser, "
             "download the file by hand and give its path as weights"
         )
     resumed = response.status == 206
@@ -122,7 +129,7 @@ def _receive(address, response, part):
         while chunk := _read(response):
             file.write(chunk)
             have += len(chunk)
-            _show_progress(part, have, total)
+            _show_progress(name, have, total)
     if total is not None and have < total:
         raise _Cut(f"{have} of {total} bytes")
 
@@ -146,24 +153,23 @@ def _check_space(part, total, have):
         )
 
 
-def _check_content(address, part, sha256, check):
-    with open(part, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+def _check_content(url, part, sha256, check):
+    found = sha256_of(part)
     if not found.startswith(sha256 or ""):
         raise UserError(
-            f"{address} holds other bytes than expected: its SHA-256 is {found} and should be "
+            f"{url} holds other bytes than expected: its SHA-256 is {found} and should be "
             f"{sha256}; try again, and if it stays so do not use the file"
         )
     if check is not None:
         try:
             check(part)
         except UserError as error:
-            raise UserError(str(error).replace(os.fspath(part), address)) from error
+            raise UserError(str(error).replace(os.fspath(part), url)) from error
+    return found
 
 
-def _show_progress(part, have, total):
+def _show_progress(name, have, total):
     if sys.stderr.isatty():
         of = f" of {total / 2**20:,.0f}" if total else ""
         end = "\n" if have == total else ""
-        name = part.name.removeprefix(".").rsplit(".", 2)[0]
         print(f"\r{name}: {have / 2**20:,.0f}{of} MiB", end=end, file=sys.stderr, flush=True)

@@ -1,10 +1,14 @@
 """PyTorch weights into a Keras model and back, every tensor and variable accounted for."""
 
+import dataclasses
 import os
+import types
+
+import numpy as np
 
 from mvit_tf.conversion.checkpoint_files import read_checkpoint
 from mvit_tf.conversion.fitting import fit_tensors
-from mvit_tf.conversion.layouts import WRITTEN, detect_layout, without_wrapper
+from mvit_tf.conversion.layouts import WRITTEN, find_model
 from mvit_tf.conversion.model_facts import model_facts
 from mvit_tf.conversion.report import ConversionReport
 from mvit_tf.conversion.resize import INFLATIONS
@@ -17,11 +21,14 @@ _HEAD = ("head/kernel", "head/bias")
 _SHOWN = 4
 
 
-def load_pytorch_weights(model, source, *, head="auto", inflation="center", source_grid=None):
+def load_pytorch_weights(
+    model, source, *, head="auto", inflation="center", source_grid=None, prefix=None
+):
     """Sets every variable of a model from PyTorch weights.
 
     Knows the names of SlowFast, torchvision, PyTorchVideo, timm and facebookresearch/mvit, told
-    apart by the names themselves. Positions of another input size are interpolated (bicubic in
+    apart by the names themselves; a prefix that all names of the model share is found, and what
+    lies beside the model is left out. Positions of another input size are interpolated (bicubic in
     space, linear in time and for relative tables); weights of an image model are inflated to a
     video model: kernels as `inflation` says, the temporal relative tables zero, and the class
     token left fresh where the image model has none.
@@ -35,43 +42,71 @@ def load_pytorch_weights(model, source, *, head="auto", inflation="center", sour
         inflation: "center" (MViTv2, section 4.3) or "mean".
         source_grid: (T, H, W) in tokens of the source's position tables, which are otherwise
             taken for square.
+        prefix: what the names of the model begin with ("teacher."), where a source holds several.
 
     Returns:
         ConversionReport: what went where, what was interpolated, what is fresh.
 
     Raises:
         UserError: the source cannot be read, has tensors that the model has no place for, lacks
-            some, or is of a model that computes something else; with the likely cause.
+            some, has values that are not finite, or is of a model that computes something else;
+            with the likely cause.
     """
     if head not in HEADS:
         raise UserError(f"head must be one of {HEADS}, got {head!r}")
     if inflation not in INFLATIONS:
         raise UserError(f"inflation must be one of {INFLATIONS}, got {inflation!r}")
     facts = model_facts(model)
-    label, state_dict, layout, tensors = read_weights(source)
-    _check_residual_pooling(label, layout, facts)
+    weights = read_weights(source, prefix)
+    label, tensors = weights.label, weights.tensors
+    _check_residual_pooling(label, weights.layout, facts)
 
     fresh = _fresh_head(tensors, facts, head)
     left_out = tuple(name for path in fresh if path in tensors for name in tensors[path].names)
     tensors = {path: tensor for path, tensor in tensors.items() if path not in fresh}
     fit = fit_tensors(tensors, facts, fresh=fresh, inflation=inflation, source_grid=source_grid)
-    _check_fit(label, fit, state_dict, tensors, left_out, facts)
-    for placement, tensor in fit.assignments:
-        if tensor is not None:
-            facts.variables[placement.path].assign(tensor.read())
+    unknown = [name for name in weights.unknown if name not in left_out]
+    _check_fit(label, fit, unknown, tensors, facts)
+    # All are read before one is assigned: reading may fail in the middle of a file.
+    values = {p.path: _read(label, p, tensor) for p, tensor in fit.assignments if tensor}
+    for path, array in values.items():
+        facts.variables[path].assign(array)
     return ConversionReport(
-        label, layout.NAME, tuple(placement for placement, _ in fit.assignments), left_out
+        source=label,
+        layout=weights.layout.NAME,
+        placements=tuple(placement for placement, _ in fit.assignments),
+        unused=left_out,
+        beside=weights.beside,
     )
 
 
-def read_weights(source):
-    """Reads names and shapes of PyTorch weights and converts them, values unread.
+@dataclasses.dataclass(frozen=True)
+class PyTorchWeights:
+    """Names and shapes of PyTorch weights, converted; the values unread.
+
+    Attributes:
+        label: the source, for messages.
+        layout: the module of this package that reads it.
+        tensors: variable path -> Tensor.
+        unknown: names of the model's tensors for which the layout has no variable.
+        beside: names of tensors beside the model.
+    """
+
+    label: str
+    layout: types.ModuleType
+    tensors: dict
+    unknown: tuple[str, ...]
+    beside: tuple[str, ...]
+
+
+def read_weights(source, prefix=None):
+    """Reads and converts names and shapes of PyTorch weights.
 
     Args:
-        source: as of `load_pytorch_weights`.
+        source, prefix: as of `load_pytorch_weights`.
 
     Returns:
-        (label for messages, names -> Tensor, layout module, variable paths -> Tensor).
+        PyTorchWeights.
 
     Raises:
         UserError: see `load_pytorch_weights`.
@@ -81,12 +116,15 @@ def read_weights(source):
     else:
         label = "state dict"
         state_dict = {name: as_tensor(name, values) for name, values in source.items()}
-    state_dict = without_wrapper(state_dict)
     try:
-        layout = detect_layout(state_dict)
+        layout, inside, beside = find_model(state_dict, prefix)
     except UserError as error:
         raise UserError(f"{label}: {error}") from None
-    return label, state_dict, layout, layout.to_keras(state_dict)
+    tensors = layout.to_keras(inside)
+    known = {name for tensor in tensors.values() for name in tensor.names}
+    names = [name for tensor in inside.values() for name in tensor.names]
+    unknown = tuple(name for name in names if name not in known)
+    return PyTorchWeights(label, layout, tensors, unknown, tuple(beside))
 
 
 def to_pytorch_state_dict(model, layout="slowfast"):
@@ -119,14 +157,22 @@ def to_pytorch_state_dict(model, layout="slowfast"):
     return WRITTEN[layout].to_pytorch(variables, image=facts.image)
 
 
+def _read(label, placement, tensor):
+    values = tensor.read()
+    if not np.isfinite(values).all():
+        names = " and ".join(tensor.names)
+        raise UserError(
+            f"{label} holds values that are not finite, in {names} ({placement.path} of the "
+            "model): its training had diverged, or the file is damaged"
+        )
+    return values
+
+
 def _fresh_head(tensors, facts, head):
-    if head == "fresh":
-        return _HEAD
     kernel = tensors.get("head/kernel")
-    classes = facts.shapes["head/kernel"][-1]
-    if head == "auto" and kernel is not None and kernel.shape[-1] != classes:
-        return _HEAD
-    return ()
+    classes = facts.shapes.get("head/kernel", (0,))[-1]
+    other = head == "auto" and kernel is not None and kernel.shape[-1] != classes
+    return _HEAD if other or head == "fresh" or not classes else ()
 
 
 def _check_residual_pooling(label, layout, facts):
@@ -142,14 +188,7 @@ def _check_residual_pooling(label, layout, facts):
         )
 
 
-def _check_fit(label, fit, state_dict, tensors, left_out, facts):
-    placed = {name for tensor in tensors.values() for name in tensor.names}
-    unknown = [
-        name
-        for tensor in state_dict.values()
-        for name in tensor.names
-        if name not in placed and name not in left_out
-    ]
+def _check_fit(label, fit, unknown, tensors, facts):
     unplaced = unknown + [name for path in fit.unplaced for name in tensors[path].names]
     if not (fit.missing or fit.mismatched or unplaced):
         return
@@ -171,10 +210,15 @@ def _check_fit(label, fit, state_dict, tensors, left_out, facts):
         parts.append(f"{len(shapes)} have another shape ({_shorten(shapes)})")
     source = variant_of_shapes({path: tensor.shape for path, tensor in tensors.items()})
     cause = likely_cause(source, variant_of_shapes(facts.shapes))
-    if not cause and {path for path, _, _ in fit.mismatched} <= set(_HEAD):
+    if not cause and fit.mismatched and {path for path, _, _ in fit.mismatched} <= set(_HEAD):
         cause = (
             f"the file has {source.num_classes} classes; build the model with "
             f'num_classes={source.num_classes}, or load with head="fresh" for a new head'
+        )
+    if not cause and tuple(fit.missing) == _HEAD:
+        cause = (
+            "the file has no head; load_pytorch_weights(model, source, head='fresh') loads the "
+            "rest and leaves the model's head as it is"
         )
     message = f"{label} does not fit the model: {'; '.join(parts)}"
     raise UserError(f"{message}. Likely cause: {cause}" if cause else message)

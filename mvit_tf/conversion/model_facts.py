@@ -41,7 +41,7 @@ def model_facts(model):
     """
     blocks = [layer for layer in model.layers if isinstance(layer, MultiscaleBlock)]
     names = {layer.name for layer in model.layers}
-    if not blocks or not {"patch_embed", "norm", "readout", "head"} <= names:
+    if not blocks or not {"patch_embed", "norm", "readout"} <= names:
         raise UserError(
             f"{model.name!r} is not a model of mvit_tf.create_model or mvit_tf.build_mvit, whose "
             "layers the weights are mapped to; convert into such a model and take its layers"

@@ -78,11 +78,11 @@ def split_block(path):
     return (int(block[1]), block[2]) if block else (None, path)
 
 
-def place_widening(tensors):
-    """Tells the two places of a channel projection apart, where a layout has one name for both.
+def place_expansion(tensors):
+    """Tells the two positions of a channel projection apart, where a layout has one name for both.
 
     The layout's table calls it `proj_mlp`. In the MLP it starts from the attention's width; a
-    projection from another width widens in the attention.
+    projection from another width expands in the attention.
     """
     placed = {}
     for path, tensor in tensors.items():

@@ -1,21 +1,23 @@
 """The weights that others have published, and how to get them into a model."""
 
+import copy
 import dataclasses
-import difflib
 import functools
 import importlib.resources
 import os
+import sys
 from pathlib import Path
 
 import yaml
 
 from mvit_tf.conversion.checkpoint_files import read_checkpoint
-from mvit_tf.conversion.download import download
+from mvit_tf.conversion.download import download, sha256_of
 from mvit_tf.conversion.loading import load_pytorch_weights
-from mvit_tf.errors import UserError
+from mvit_tf.errors import UserError, did_you_mean
+from mvit_tf.files import write_text_atomically
 from mvit_tf.models import get_config, list_models
 
-_TABLE = "published_weights.yaml"
+_PACKAGE = importlib.resources.files("mvit_tf.conversion")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class PublishedWeights:
     Attributes:
         model: name of the model it is for.
         set: name of the weights among those of the model, as `create_model(weights=...)` takes.
-        address: where the file is.
+        url: where the file is.
+        classes: name of the list of its classes; None where they have no published names.
         sha256: of the file, or the digits known of it; None where none were published.
         mebibytes: size of the file, None where unknown.
         fields: values of MViTConfig in which the model of the file differs from the named one.
@@ -42,7 +45,8 @@ class PublishedWeights:
 
     model: str
     set: str
-    address: str
+    url: str
+    classes: str | None = None
     sha256: str | None = None
     mebibytes: float | None = None
     fields: dict = dataclasses.field(default_factory=dict)
@@ -61,16 +65,39 @@ class PublishedWeights:
         return get_config(self.model).replace(**self.fields)
 
     @property
+    def class_names(self):
+        """Names of the classes in the order of the head, a tuple; None where there are none."""
+        return self.classes and load_class_list(self.classes)
+
+    @property
     def file_name(self):
         """Name of the file in the cache, apart from those of other entries."""
-        return f"{self.model}-{self.set}-{Path(self.address).name}"
+        return f"{self.model}-{self.set}-{Path(self.url).name}"
+
+
+def published_weights():
+    """All published weights: tuple of PublishedWeights, the caller's own."""
+    # Copied one by one: what YAML's anchors repeat is one object in all the places.
+    return tuple(PublishedWeights(**copy.deepcopy(entry)) for entry in _table())
 
 
 @functools.cache
-def published_weights():
-    """All published weights: tuple of PublishedWeights."""
-    text = importlib.resources.files("mvit_tf.conversion").joinpath(_TABLE).read_text("utf-8")
-    return tuple(PublishedWeights(**entry) for entry in yaml.safe_load(text)["weights"])
+def _table():
+    return yaml.safe_load(_PACKAGE.joinpath("published_weights.yaml").read_text("utf-8"))["weights"]
+
+
+@functools.cache
+def load_class_list(name):
+    """The class names of a data set, in the order of the released heads.
+
+    Args:
+        name: "kinetics400", "kinetics600", "ssv2" or "imagenet1k".
+
+    Returns:
+        tuple of str.
+    """
+    text = _PACKAGE.joinpath("class_names", f"{name}.txt").read_text("utf-8")
+    return tuple(text.splitlines())
 
 
 def find_published_weights(model, name):
@@ -86,15 +113,22 @@ def find_published_weights(model, name):
     sets = [entry.set for entry in entries if entry.model == model]
     models = [entry.model for entry in entries if entry.set == name]
     if model not in list_models():
-        nearest = difflib.get_close_matches(str(model), list_models(), n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "`mvit describe` lists them"
-        raise UserError(f"unknown model {model!r}; {hint}")
+        raise UserError(f"unknown model {model!r}; {did_you_mean(model, list_models())}")
     hints = [f"it has {', '.join(sets)}" if sets else "nobody has published any for it"]
     if models:
         hints.append(f"{name} is there for {', '.join(models)}")
     raise UserError(
         f"no published weights {name!r} for {model}: {'; '.join(hints)}; or give the path of a file"
     )
+
+
+def find_published_file(model, path):
+    """The published weights of a model that a file is by its name; None for any other file."""
+    name = Path(path).name
+    for entry in published_weights():
+        if entry.model == model and name in (Path(entry.url).name, entry.file_name):
+            return entry
+    return None
 
 
 def cache_folder():
@@ -104,15 +138,39 @@ def cache_folder():
 
 
 def fetch_published_weights(entry):
-    """The path of an entry's file, downloaded and checked if it is not in the cache yet.
+    """The path of an entry's file, from the cache or downloaded, and checked each time.
+
+    Beside the file lies its SHA-256 as of the download, as `sha256sum -c` reads it: what the
+    table does not know is trusted at its first arrival.
 
     Raises:
         UserError: it cannot be had; see `download`.
     """
     path = cache_folder() / entry.file_name
-    if not path.is_file():
-        download(entry.address, path, sha256=entry.sha256, check=read_checkpoint)
+    record = path.with_name(f"{path.name}.sha256")
+    if path.is_file():
+        known = [entry.sha256 or "", record.read_text("utf-8") if record.is_file() else ""]
+        digest = sha256_of(path)
+        if all(digest.startswith(text.split(" ")[0]) for text in known) and _is_readable(path):
+            if not record.is_file():
+                _write_record(record, digest)
+            return path
+        print(f"warning: {path} is damaged; it is downloaded again", file=sys.stderr)
+    digest = download(entry.url, path, sha256=entry.sha256, check=read_checkpoint)
+    _write_record(record, digest)
     return path
+
+
+def _write_record(record, digest):
+    write_text_atomically(record, f"{digest}  {record.stem}\n")
+
+
+def _is_readable(path):
+    try:
+        read_checkpoint(path)
+    except UserError:
+        return False
+    return True
 
 
 def load_published_weights(model, entry, **options):

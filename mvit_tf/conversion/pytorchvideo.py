@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from mvit_tf.conversion.names import NameTable, fuse_qkv, place_widening
+from mvit_tf.conversion.names import NameTable, fuse_qkv, place_expansion
 from mvit_tf.conversion.tensors import (
     stored_twice,
     to_pytorch_axes,
@@ -59,7 +59,7 @@ def to_keras(state_dict):
     for name, tensor in state_dict.items():
         name = _SECOND_NAME.sub(r"\1.\3_\2.\4", name)
         once[name] = stored_twice(once[name], tensor) if name in once else tensor
-    return place_widening(fuse_qkv(_NAMES.read(once)))
+    return place_expansion(fuse_qkv(_NAMES.read(once)))
 
 
 def to_pytorch(variables, *, image):

@@ -31,12 +31,14 @@ class ConversionReport:
             "mvit".
         placements: tuple of Placement, one for every variable of the model, in its order.
         unused: names of source tensors left out on purpose (those of a replaced head).
+        beside: names of tensors beside the model, under another prefix: a loss's, say.
     """
 
     source: str
     layout: str
     placements: tuple[Placement, ...]
     unused: tuple[str, ...]
+    beside: tuple[str, ...] = ()
 
     @property
     def fresh(self):
@@ -65,6 +67,7 @@ class ConversionReport:
         notable = [entry for entry in self.placements if entry.action != "copied"]
         lines += [f"  {entry.action:8} {entry.path}  {entry.detail}".rstrip() for entry in notable]
         lines += [f"  left out {name}" for name in self.unused]
+        lines += [f"  unused, beside the model: {name}" for name in self.beside]
         return "\n".join(lines)
 
     __repr__ = __str__

@@ -43,15 +43,15 @@ def resize_space(table, grid, target):
     """A table (H*W, C) of a (H, W) grid for a target grid (H', W'), bicubic."""
     height = bicubic_interpolation(grid[0], target[0])
     width = bicubic_interpolation(grid[1], target[1])
-    places = table.reshape(*grid, -1)
-    resized = np.einsum("yh,xw,hwc->yxc", height, width, places, optimize=True)
+    positions = table.reshape(*grid, -1)
+    resized = np.einsum("yh,xw,hwc->yxc", height, width, positions, optimize=True)
     return resized.reshape(target[0] * target[1], -1).astype(np.float32)
 
 
 def resize_joint(table, grid, target, class_token):
     """A table ([1 +] T*H*W, C) for another (T, H, W): bicubic in space, linear in time."""
-    first, places = table[: int(class_token)], table[int(class_token) :]
-    frames = places.reshape(grid[0], grid[1] * grid[2], -1)
+    first, positions = table[: int(class_token)], table[int(class_token) :]
+    frames = positions.reshape(grid[0], grid[1] * grid[2], -1)
     if grid[1:] != target[1:]:
         frames = np.stack([resize_space(frame, grid[1:], target[1:]) for frame in frames])
     if grid[0] != target[0]:
@@ -59,30 +59,33 @@ def resize_joint(table, grid, target, class_token):
     return np.concatenate([first, frames.reshape(math.prod(target), -1)])
 
 
-def source_grid_of(path, places, target, given):
+def source_grid_of(path, positions, target, given):
     """The (T, H, W) grid of a stored position table.
 
     Args:
         path: path of the table, for the message.
-        places: number of places it holds (of space alone for `positions/spatial`).
+        positions: number of positions it holds (of space alone for `positions/spatial`).
         target: (T, H, W) grid of the model; its T where the table is of space and time.
         given: the caller's (T, H, W), or None to take square frames of the model's T or of one.
 
     Raises:
-        UserError: the grid given does not have that many places, or none is square.
+        UserError: the grid given does not have that many positions, or none is square.
     """
     joint = path == "positions/joint"
     if given is not None:
         given = tuple(given)
-        if math.prod(given if joint else given[1:]) != places:
-            raise UserError(f"source_grid={given} does not fit {path}, which holds {places} places")
+        if math.prod(given if joint else given[1:]) != positions:
+            raise UserError(
+                f"source_grid={given} does not fit {path}, which holds {positions} positions"
+            )
         return given
     for frames in (target[0], 1) if joint else (1,):
-        side = math.isqrt(places // frames)
-        if frames * side * side == places:
+        side = math.isqrt(positions // frames)
+        if frames * side * side == positions:
             return (frames, side, side)
     raise UserError(
-        f"{path} holds {places} places, which are no square; give source_grid=(T, H, W) in tokens"
+        f"{path} holds {positions} positions, which are no square; give source_grid=(T, H, W) in "
+        "tokens"
     )
 
 

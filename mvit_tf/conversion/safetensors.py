@@ -1,4 +1,4 @@
-"""Reads safetensors files: a length, a JSON table of names, types and places, and the bytes."""
+"""Reads safetensors files: a length, a JSON table of names, types and offsets, and the bytes."""
 
 import json
 import math
@@ -60,8 +60,7 @@ def _tensor(path, name, entry, begin, size):
     shape = tuple(int(axis) for axis in entry["shape"])
     if entry["dtype"] not in _TYPES:
         raise UserError(f"{path}: {name} has the type {entry['dtype']}, which is not read here")
-    kind = _TYPES[entry["dtype"]]
-    dtype = DTYPES[kind]
+    dtype = DTYPES[_TYPES[entry["dtype"]]]
     if begin + last > size:
         raise UserError(f"{path} is cut off: {size} of {begin + last} bytes; download it again")
     if first < 0 or last - first != math.prod(shape) * dtype.itemsize:
@@ -69,6 +68,6 @@ def _tensor(path, name, entry, begin, size):
 
     def read():
         values = np.fromfile(path, dtype, math.prod(shape), offset=begin + first)
-        return to_float32(values.reshape(shape), kind)
+        return to_float32(values.reshape(shape))
 
     return Tensor((name,), shape, read)

@@ -4,7 +4,7 @@ Also those of its files from before MViTv2, which project q, k and v apart. An i
 two-dimensional patch kernels and pooling kernels of one frame.
 """
 
-from mvit_tf.conversion.names import NameTable, fuse_qkv, place_widening
+from mvit_tf.conversion.names import NameTable, fuse_qkv, place_expansion
 from mvit_tf.conversion.tensors import to_pytorch_axes, without_time
 
 NAME = "slowfast"
@@ -51,7 +51,7 @@ def recognises(shapes):
 
 def to_keras(state_dict):
     """From names -> Tensor to variable paths -> Tensor; unknown names are left out."""
-    return place_widening(fuse_qkv(NAMES.read(state_dict)))
+    return place_expansion(fuse_qkv(NAMES.read(state_dict)))
 
 
 def to_pytorch(variables, *, image):

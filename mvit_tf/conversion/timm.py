@@ -1,6 +1,6 @@
 """timm's names (`timm/models/mvitv2.py`): blocks counted by stage, images only.
 
-The channel projection is named after its place, and all kernels are two-dimensional.
+The channel projection is named after where it stands, and all kernels are two-dimensional.
 """
 
 import re
@@ -37,12 +37,12 @@ def recognises(shapes):
 def to_keras(state_dict):
     """From names -> Tensor to variable paths -> Tensor; unknown names are left out."""
     matches = {name: _BLOCK.fullmatch(name) for name in state_dict}
-    places = sorted({(int(match[1]), int(match[2])) for match in matches.values() if match})
+    indices = sorted({(int(match[1]), int(match[2])) for match in matches.values() if match})
     numbered = {}
     for name, tensor in state_dict.items():
         match = matches[name]
         if match:
-            index = places.index((int(match[1]), int(match[2])))
+            index = indices.index((int(match[1]), int(match[2])))
             name = f"blocks.{index}.{match[3]}"
         numbered[name] = tensor
     return _NAMES.read(numbered)
@@ -50,7 +50,7 @@ def to_keras(state_dict):
 
 def to_pytorch(variables, *, image):
     """From variable paths -> numpy arrays to names -> numpy arrays."""
-    places = _places(variables)
+    indices = _stage_indices(variables)
     state_dict = {}
     for path, values in variables.items():
         values = to_pytorch_axes(path, values)
@@ -59,22 +59,22 @@ def to_pytorch(variables, *, image):
         name = _NAMES.to_name(path)
         index, _ = split_block(path)
         if index is not None:
-            stage, number = places[index]
+            stage, number = indices[index]
             name = f"stages.{stage}.blocks.{number}." + name.split(".", 2)[2]
         state_dict[name] = values
     return state_dict
 
 
-def _places(variables):
+def _stage_indices(variables):
     """(stage, number in the stage) of every block: a stage begins where attention gets wider."""
-    places, width = [], None
-    while (kernel := variables.get(f"block_{len(places):02d}/attn/proj/kernel")) is not None:
+    indices, width = [], None
+    while (kernel := variables.get(f"block_{len(indices):02d}/attn/proj/kernel")) is not None:
         if kernel.shape[0] == width:
-            places.append((places[-1][0], places[-1][1] + 1))
+            indices.append((indices[-1][0], indices[-1][1] + 1))
         else:
-            places.append((places[-1][0] + 1 if places else 0, 0))
+            indices.append((indices[-1][0] + 1 if indices else 0, 0))
         width = kernel.shape[0]
-    return places
+    return indices
 
 
 def unsupported(facts):

@@ -111,7 +111,7 @@ class StoredTensor:
             )
         strides = [stride * dtype.itemsize for stride in self.strides]
         view = np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides)
-        return to_float32(np.array(view, order="C"), self.dtype)
+        return to_float32(np.array(view, order="C"))
 
 
 def read_torch_zip(path):

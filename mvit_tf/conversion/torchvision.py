@@ -4,7 +4,7 @@ Its class token and positions have no leading axes of 1, and the relative tables
 width both have the length that the longer side needs (interpolated on the shorter one's use).
 """
 
-from mvit_tf.conversion.names import NameTable, place_widening, split_block
+from mvit_tf.conversion.names import NameTable, place_expansion, split_block
 from mvit_tf.conversion.tensors import to_pytorch_axes
 
 NAME = "torchvision"
@@ -46,7 +46,7 @@ def recognises(shapes):
 
 def to_keras(state_dict):
     """From names -> Tensor to variable paths -> Tensor; unknown names are left out."""
-    return place_widening(_NAMES.read(state_dict))
+    return place_expansion(_NAMES.read(state_dict))
 
 
 def to_pytorch(variables, *, image):

@@ -5,12 +5,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mvit_tf.data.preprocessing import Preprocessing
 from mvit_tf.data.sampling import ClipSampling
-from mvit_tf.data.transforms import Preprocessing
 from mvit_tf.errors import UserError
 
 METADATA_FILE = "metadata.json"
 FORMAT = 1
+_NUM_CLIPS = 5  # as most published video models were measured
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,24 @@ class ExportMetadata:
     sampling: ClipSampling
     num_clips: int
 
+    def check_fit(self, model):
+        """Refuses a model that takes other clips or has other classes.
+
+        Raises:
+            UserError: it does.
+        """
+        wanted = (self.sampling.num_frames, *self.preprocessing.size, 3)
+        if tuple(model.input_shape[1:]) != wanted:
+            raise UserError(
+                f"{model.name} takes clips of shape {model.input_shape[1:]}, but sampling and "
+                f"preprocessing make {wanted}"
+            )
+        if model.output_shape[-1] != len(self.class_names):
+            raise UserError(
+                f"{model.name} has {model.output_shape[-1]} outputs, but there are "
+                f"{len(self.class_names)} class names"
+            )
+
     def to_dict(self) -> dict:
         return {
             "format": FORMAT,
@@ -50,6 +69,39 @@ class ExportMetadata:
             sampling=ClipSampling.from_dict(values["sampling"]),
             num_clips=values["num_clips"],
         )
+
+
+def model_metadata(model, num_clips: int | None = None) -> ExportMetadata:
+    """What a model says of its own frames and classes.
+
+    Args:
+        model: an `MViT`.
+        num_clips: clips of a video; by default five, one for the sampling rule "segments".
+
+    Raises:
+        UserError: it takes images, or does not know them, or what it says does not fit it.
+    """
+    if len(model.input_shape) != 5:
+        raise UserError(f"{model.name} takes images of {model.input_shape[1:]}, not videos")
+    names = ("preprocessing", "sampling", "class_names")
+    missing = [f"model.{name}" for name in names if getattr(model, name, None) is None]
+    if missing:
+        raise UserError(
+            f"{model.name} does not know what its weights were trained on: set "
+            f"{', '.join(missing)}. Published weights of all classes bring them "
+            "(create_model(..., weights=SET)), and .keras files keep them"
+        )
+    if num_clips is None:
+        num_clips = 1 if model.sampling.rule == "segments" else _NUM_CLIPS
+    metadata = ExportMetadata(
+        model_name=model.name,
+        class_names=tuple(model.class_names),
+        preprocessing=model.preprocessing,
+        sampling=model.sampling,
+        num_clips=num_clips,
+    )
+    metadata.check_fit(model)
+    return metadata
 
 
 def load_metadata(version_directory: str | os.PathLike) -> ExportMetadata:

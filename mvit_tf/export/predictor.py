@@ -1,38 +1,66 @@
-"""Predicting on video files from an exported SavedModel alone."""
+"""Predicting on video files, from whatever holds a model that knows its frames and classes."""
 
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data.pipeline import decode_clips
-from mvit_tf.export.metadata import find_version, load_metadata
+from mvit_tf.data.transforms import evaluation_preprocess
+from mvit_tf.errors import UserError
+from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
 from mvit_tf.export.saved_model import SIGNATURE
 
+_WEIGHTS_SUFFIXES = (".h5", ".pth", ".pyth", ".pt", ".safetensors")
 
-class SavedModelPredictor:
-    """A loaded export that turns a video file into class probabilities.
 
-    Clips and their averaging are those of evaluation with centre crops: the export's number of
+@dataclass(frozen=True)
+class Prediction:
+    """What a model makes of a video.
+
+    Attributes:
+        path: of the video.
+        probabilities: float32 (K,).
+        class_names: the K classes.
+    """
+
+    path: str
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+
+    def top(self, count: int | None = None) -> list[tuple[str, float]]:
+        """The `count` most probable classes (all when `None`) with their probabilities."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.class_names[index], float(self.probabilities[index])) for index in order]
+
+
+class VideoPredictor:
+    """What all predictors share; a subclass turns one clip into probabilities.
+
+    Clips and their averaging are those of evaluation with centre crops: `metadata.num_clips`
     clips evenly along the video, the mean of their probabilities.
 
     Args:
-        path: an export directory (its highest version is taken) or a version's directory.
-
-    Attributes:
-        directory: the version's directory.
-        metadata: its `ExportMetadata`.
-
-    Raises:
-        UserError: there is no export of this project at the path.
+        metadata: frames and classes of the model.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.directory = find_version(path)
-        self.metadata = load_metadata(self.directory)
-        # Held because the signature's variables live only as long as the loaded object.
-        self._loaded = tf.saved_model.load(str(self.directory))
-        self._serve = self._loaded.signatures[SIGNATURE]
+    def __init__(self, metadata: ExportMetadata):
+        self.metadata = metadata
+
+    def predict_videos(self, paths: Iterable[str | os.PathLike]) -> list[Prediction]:
+        """A `Prediction` for each video, in order.
+
+        Raises:
+            DecodeError: a video cannot be decoded.
+        """
+        return [
+            Prediction(os.fspath(path), self.predict_video(path), self.metadata.class_names)
+            for path in paths
+        ]
 
     def predict_video(self, path: str | os.PathLike) -> np.ndarray:
         """Decodes a video's clips and averages their probabilities.
@@ -44,6 +72,88 @@ class SavedModelPredictor:
             DecodeError: the video cannot be decoded.
         """
         clips = decode_clips(path, self.metadata.sampling, self.metadata.num_clips)
-        # Clip by clip: the graph turns full-size frames into floats before it shrinks them.
-        rows = [self._serve(frames=tf.constant(clip[np.newaxis])) for clip in clips]
-        return np.mean([row["probabilities"].numpy()[0] for row in rows], axis=0)
+        # Clip by clip: full-size frames become floats before they are shrunk.
+        return np.mean([self._probabilities(clip[np.newaxis])[0] for clip in clips], axis=0)
+
+    def _probabilities(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 (1, T, H, W, 3) -> float32 (1, K)."""
+        raise NotImplementedError
+
+
+class ModelPredictor(VideoPredictor):
+    """Predicts with a model in memory.
+
+    Args:
+        model: an `MViT` with `preprocessing`, `sampling` and `class_names`.
+        num_clips: clips of each video; by default five, one for the sampling rule "segments".
+
+    Raises:
+        UserError: the model lacks one of them.
+    """
+
+    def __init__(self, model: keras.Model, *, num_clips: int | None = None):
+        super().__init__(model_metadata(model, num_clips))
+        self._model = model
+
+    def _probabilities(self, frames):
+        inputs = evaluation_preprocess(frames, self.metadata.preprocessing)
+        logits = self._model(keras.ops.convert_to_tensor(inputs.numpy()), training=False)
+        return tf.nn.softmax(keras.ops.convert_to_numpy(logits)).numpy()
+
+
+class SavedModelPredictor(VideoPredictor):
+    """Predicts with an exported SavedModel alone.
+
+    Args:
+        path: an export directory (its highest version is taken) or a version's directory.
+
+    Attributes:
+        directory: the version's directory.
+
+    Raises:
+        UserError: there is no export of this project at the path.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.directory = find_version(path)
+        super().__init__(load_metadata(self.directory))
+        # Held because the signature's variables live only as long as the loaded object.
+        self._loaded = tf.saved_model.load(str(self.directory))
+        self._serve = self._loaded.signatures[SIGNATURE]
+
+    def _probabilities(self, frames):
+        return self._serve(frames=tf.constant(frames))["probabilities"].numpy()
+
+
+def open_predictor(path: str | os.PathLike) -> VideoPredictor:
+    """The predictor of what lies at a path.
+
+    Args:
+        path: an export directory or one version of it; a model directory of training, whose
+            best checkpoint is taken; or a `.keras` file.
+
+    Raises:
+        UserError: nothing of that kind lies there, or it does not know its frames and classes.
+    """
+    path = Path(path)
+    if path.suffix == ".keras" and path.is_file():
+        return ModelPredictor(_load_keras_file(path))
+    if path.suffix in _WEIGHTS_SUFFIXES and path.is_file():
+        raise UserError(
+            f"{path} holds weights alone; name their model: mvit predict --model NAME "
+            f"--weights {path} VIDEO"
+        )
+    if (path / "experiment.yaml").is_file():
+        from mvit_tf.training.trained_model import load_trained_model
+
+        model, num_clips = load_trained_model(path)
+        return ModelPredictor(model, num_clips=num_clips)
+    return SavedModelPredictor(path)
+
+
+def _load_keras_file(path: Path) -> keras.Model:
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or ["unreadable"])[0]
+        raise UserError(f"{path} cannot be loaded as a Keras model: {reason}") from error

@@ -29,10 +29,42 @@ from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Preprocessing, evaluation_preprocess, temporal_subsample
 from mvit_tf.errors import UserError
 from mvit_tf.export.frozen import frozen_call, is_freezable
-from mvit_tf.export.metadata import METADATA_FILE, ExportMetadata, list_versions
+from mvit_tf.export.metadata import METADATA_FILE, ExportMetadata, list_versions, model_metadata
 from mvit_tf.layers.kernels.compiled import without_xla
 
 SIGNATURE = "serving_default"
+
+
+def export_model(
+    model: keras.Model,
+    directory: str | os.PathLike,
+    *,
+    num_clips: int | None = None,
+    version: int | None = None,
+) -> Path:
+    """`export_saved_model` of a model that knows its frames and classes.
+
+    Args:
+        model: an `MViT` with `preprocessing`, `sampling` and `class_names`.
+        directory, version: as of `export_saved_model`.
+        num_clips: likewise; by default five, one for the sampling rule "segments".
+
+    Returns:
+        The directory of the version.
+
+    Raises:
+        UserError: the model lacks one of them, or the version is there already.
+    """
+    metadata = model_metadata(model, num_clips)
+    return export_saved_model(
+        model,
+        directory,
+        class_names=metadata.class_names,
+        preprocessing=metadata.preprocessing,
+        sampling=metadata.sampling,
+        num_clips=metadata.num_clips,
+        version=version,
+    )
 
 
 def export_saved_model(
@@ -65,15 +97,6 @@ def export_saved_model(
     Raises:
         UserError: the arguments do not fit the model, or the version is there already.
     """
-    _check_fit(model, class_names=class_names, preprocessing=preprocessing, sampling=sampling)
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    if version is None:
-        version = max(list_versions(directory), default=0) + 1
-    target = directory / str(version)
-    if target.exists():
-        raise UserError(f"{target} exists already: choose another version number")
-
     metadata = ExportMetadata(
         model_name=model.name,
         class_names=tuple(class_names),
@@ -81,6 +104,14 @@ def export_saved_model(
         sampling=sampling,
         num_clips=num_clips,
     )
+    metadata.check_fit(model)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    if version is None:
+        version = max(list_versions(directory), default=0) + 1
+    target = directory / str(version)
+    if target.exists():
+        raise UserError(f"{target} exists already: choose another version number")
     with tempfile.TemporaryDirectory(dir=directory, prefix=".export-") as partial, without_xla():
         asset = Path(partial, METADATA_FILE)
         asset.write_text(json.dumps(metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -120,23 +151,3 @@ def _serving_function(call: Callable, metadata: ExportMetadata) -> Callable:
         }
 
     return serve
-
-
-def _check_fit(
-    model: keras.Model,
-    *,
-    class_names: Sequence[str],
-    preprocessing: Preprocessing,
-    sampling: ClipSampling,
-) -> None:
-    wanted = (sampling.num_frames, *preprocessing.size, 3)
-    if tuple(model.input_shape[1:]) != wanted:
-        raise UserError(
-            f"cannot export {model.name}: it takes clips of shape {model.input_shape[1:]}, "
-            f"but sampling and preprocessing make {wanted}"
-        )
-    if model.output_shape[-1] != len(class_names):
-        raise UserError(
-            f"cannot export {model.name}: it has {model.output_shape[-1]} outputs, "
-            f"but there are {len(class_names)} class names"
-        )

@@ -2,6 +2,8 @@
 
 import keras
 
+from mvit_tf.data.preprocessing import Preprocessing
+from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.layers.dense import Dense
 from mvit_tf.layers.embeddings import ClassToken, PatchEmbedding, PositionEmbedding
 from mvit_tf.layers.multiscale_block import MultiscaleBlock
@@ -28,6 +30,9 @@ class MViT(keras.Model):
             less memory and more time.
         dtype: dtype policy of all layers but the head, which computes in float32; the global
             policy when None.
+        preprocessing: Preprocessing that the weights were trained with, or its `to_dict()`.
+        sampling: ClipSampling likewise.
+        class_names: names of the classes in the order of the logits.
         **kwargs: `name` and `trainable` of `keras.Model`.
 
     Input shape: normalised float frames (B, T, H, W, 3), or images (B, H, W, 3). Output shape:
@@ -41,7 +46,17 @@ class MViT(keras.Model):
         maps = model.feature_maps(np.zeros((1, 16, 224, 224, 3)))
     """
 
-    def __init__(self, config, *, remat=False, dtype=None, **kwargs):
+    def __init__(
+        self,
+        config,
+        *,
+        remat=False,
+        dtype=None,
+        preprocessing=None,
+        sampling=None,
+        class_names=None,
+        **kwargs,
+    ):
         # === Validate ===
         config = config if isinstance(config, MViTConfig) else MViTConfig(**config)
         dtype = keras.dtype_policies.get(dtype) if dtype else keras.config.dtype_policy()
@@ -82,6 +97,22 @@ class MViT(keras.Model):
         self.remat = remat
         self._dtype = dtype
 
+        # === What the weights were made for; of no weight in computing ===
+        if isinstance(preprocessing, dict):
+            preprocessing = Preprocessing.from_dict(preprocessing)
+        if isinstance(sampling, dict):
+            sampling = ClipSampling.from_dict(sampling)
+        self.preprocessing = preprocessing
+        self.sampling = sampling
+        self.class_names = class_names and tuple(class_names)
+        self.conversion_report = None
+
+    def predict_videos(self, paths, **options):
+        """The class probabilities of video files, see `mvit_tf.export.predictor`."""
+        from mvit_tf.export.predictor import ModelPredictor
+
+        return ModelPredictor(self, **options).predict_videos(paths)
+
     def feature_maps(self, frames):
         """The tokens of every stage as maps, and the class token, of one call.
 
@@ -113,6 +144,9 @@ class MViT(keras.Model):
             "config": self.config.to_dict(),
             "remat": self.remat,
             "dtype": keras.dtype_policies.serialize(self._dtype),
+            "preprocessing": self.preprocessing and self.preprocessing.to_dict(),
+            "sampling": self.sampling and self.sampling.to_dict(),
+            "class_names": self.class_names and list(self.class_names),
             "name": self.name,
             "trainable": self.trainable,
         }

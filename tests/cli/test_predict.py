@@ -1,9 +1,11 @@
 """`mvit predict`: the most probable classes, and what becomes of videos that fail."""
 
+import dataclasses
 import json
 
 import pytest
 
+from mvit_tf import factory
 from mvit_tf.cli.main import main
 from mvit_tf.export.predictor import SavedModelPredictor
 from mvit_tf.export.saved_model import export_saved_model
@@ -70,3 +72,28 @@ def test_a_path_without_an_export_is_one_line(tmp_path, video, capsys):
     assert capsys.readouterr().err == (
         f"error: no export at {tmp_path / 'nothing'}: not a directory\n"
     )
+
+
+def test_a_published_model_prints_as_its_export_does(export, video, capsys, monkeypatch):
+    def create_model(name, *, weights):
+        assert (name, weights) == ("mvit_s_16x4", "kinetics400")
+        model = tiny_model()
+        model.preprocessing, model.class_names = PREPROCESSING, CLASS_NAMES
+        model.sampling = dataclasses.replace(SAMPLING, rule="stride")
+        return model
+
+    monkeypatch.setattr(factory, "create_model", create_model)
+    named = ["--model", "mvit_s_16x4", "--weights", "kinetics400"]
+    assert main(["predict", *named, video, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["video"] == video and set(printed["probabilities"]) == set(CLASS_NAMES)
+    assert main(["predict", *named[:2], video]) == 2
+    assert "--model and --weights go together" in capsys.readouterr().err
+    assert main(["predict", video]) == 2
+    assert f"no video after {video}" in capsys.readouterr().err
+
+
+def test_a_keras_file_without_its_frames_and_classes_is_one_line(video, tmp_path, capsys):
+    tiny_model().save(tmp_path / "model.keras")
+    assert main(["predict", str(tmp_path / "model.keras"), video]) == 2
+    assert "set model.preprocessing, model.sampling, model.class_names" in capsys.readouterr().err

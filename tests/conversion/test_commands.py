@@ -63,7 +63,7 @@ def write_safetensors(path, arrays):
             "readout='class_token', weights=",
         ),
         ("mvit_class_token", 'create_model("mvitv2_s", class_token=True, '),
-        ("timm_widen_in_mlp", "create_model(\"mvitv2_s\", widen_in='mlp', "),
+        ("timm_widen_in_mlp", "create_model(\"mvitv2_s\", expand_in='mlp', "),
     ],
 )
 def test_convert_tells_the_model(small_models, tmp_path, capsys, name, call):
@@ -88,6 +88,22 @@ def test_convert_with_new_classes_and_every_line(small_models, tmp_path, capsys)
     assert "num_classes=3" in printed.splitlines()[-1]
     model = references.build("torchvision_v1", num_classes=3)
     model.load_weights(destination)
+
+
+def test_convert_gives_a_file_without_a_head_a_fresh_one(small_models, tmp_path, capsys):
+    source = tmp_path / "source.safetensors"
+    arrays = to_pytorch_state_dict(references.build("torchvision_v1"))
+    write_safetensors(
+        source, {f"net.{name}": a for name, a in arrays.items() if not name.startswith("head")}
+    )
+    destination = tmp_path / "model.weights.h5"
+    with pytest.raises(UserError, match="has no head; say how many classes.*--num-classes"):
+        run(convert, source, destination)
+    run(convert, source, destination, "--num-classes", 3)
+    assert "fresh    head/kernel" in capsys.readouterr().out
+    model = references.build("torchvision_v1", num_classes=3)
+    model.load_weights(destination)
+    np.testing.assert_array_equal(model.get_layer("norm").gamma, arrays["norm.weight"])
 
 
 def test_convert_keeps_the_file_s_input_size(small_models, tmp_path, capsys):

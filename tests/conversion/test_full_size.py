@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import mvit_tf
 from mvit_tf.conversion import load_pytorch_weights, to_pytorch_state_dict
-from mvit_tf.conversion.layouts import detect_layout
+from mvit_tf.conversion.layouts import find_model
 from mvit_tf.conversion.tensors import as_tensor
 from mvit_tf.layers import MultiscaleBlock
 from tests import torch_peers
@@ -133,7 +133,8 @@ def test_gradients(name, record_property):
         key: as_tensor(key, values)
         for key, values in torch_peers.loss_gradients(peer, frames, loss_weights).items()
     }
-    expected = detect_layout(source).to_keras(source)
+    layout, source, _ = find_model(source)
+    expected = layout.to_keras(source)
     gradients, variables = keras_gradients(model, frames, loss_weights)
     expected = [expected[variable.path].read() for variable in variables]
     largest = max(np.abs(values).max() for values in expected)

@@ -1,5 +1,7 @@
 """Strictness: nothing is dropped, nothing stays unset, and a failed load changes nothing."""
 
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -87,7 +89,7 @@ def test_missing_pools_of_an_old_file_are_named():
 def test_other_variant_and_unknown_files_are_refused():
     message = refusal(mvit_tf.build_mvit(V1), to_pytorch_state_dict(mvit_tf.build_mvit(V2)))
     assert "query pooling in blocks 0, 1, 2 against 1" in message
-    assert "widening in attention against mlp" in message
+    assert "expand in attention against mlp" in message
     assert "absolute positions none against separate" in message
     message = refusal(mvit_tf.build_mvit(V1), {"conv1.weight": np.zeros((64, 3, 7, 7))})
     assert "not the weights of an MViT" in message and "they begin conv1.weight" in message
@@ -120,7 +122,78 @@ def test_head_can_be_left_fresh_or_missing():
     assert load_pytorch_weights(model, source, head="fresh").fresh == ("head/kernel", "head/bias")
     headless = {name: values for name, values in source.items() if not name.startswith("head")}
     assert load_pytorch_weights(model, headless, head="fresh").unused == ()
-    assert "lacks 2" in refusal(model, headless)
+    message = refusal(model, headless)
+    assert "lacks 2" in message
+    assert "the file has no head; load_pytorch_weights(model, source, head='fresh')" in message
+
+
+def test_a_model_without_a_head_takes_the_rest():
+    source = to_pytorch_state_dict(mvit_tf.build_mvit(V1))
+    model = mvit_tf.build_mvit(V1.replace(num_classes=0))
+    report = load_pytorch_weights(model, source)
+    assert report.unused == ("head.projection.weight", "head.projection.bias")
+    np.testing.assert_array_equal(model.get_layer("norm").gamma, source["norm.weight"])
+
+
+def test_a_file_that_fails_in_the_middle_changes_nothing(tmp_path):
+    """A storage of the archive is damaged; names, shapes and all the rest are whole."""
+    path = tmp_path / "damaged.pth"
+    content = bytearray(references.weights_path("torchvision_v1").read_bytes())
+    with zipfile.ZipFile(references.weights_path("torchvision_v1")) as archive:
+        storages = [info for info in archive.infolist() if "/data/" in info.filename]
+        last = max(storages, key=lambda info: info.header_offset)
+        content[content.index(archive.read(last), last.header_offset)] ^= 0xFF
+    path.write_bytes(content)
+    assert "damaged" in refusal(references.build("torchvision_v1"), path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused_by_name(value):
+    source = to_pytorch_state_dict(mvit_tf.build_mvit(V1))
+    source["norm.bias"] = np.full_like(source["norm.bias"], value)
+    message = refusal(mvit_tf.build_mvit(V1), source)
+    assert "not finite, in norm.bias (norm/beta of the model)" in message
+
+
+def prefixed(prefix, source):
+    return {f"{prefix}{name}": values for name, values in source.items()}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "net.", "backbone.", "a.b.encoder."])
+@pytest.mark.parametrize("layout", ["slowfast", "torchvision", "pytorchvideo"])
+def test_any_prefix_is_found_with_a_loss_beside(layout, prefix):
+    source = to_pytorch_state_dict(mvit_tf.build_mvit(V1), layout)
+    model = mvit_tf.build_mvit(V1)
+    report = load_pytorch_weights(
+        model, {**prefixed(prefix, source), "criterion.pos_weight": np.ones(7)}
+    )
+    assert (report.layout, report.fresh, report.unused) == (layout, (), ())
+    assert report.beside == ("criterion.pos_weight",)
+    assert "unused, beside the model: criterion.pos_weight" in str(report)
+    norm = next(name for name in source if name in ("norm.weight", "norm_embed.weight"))
+    np.testing.assert_array_equal(model.get_layer("norm").gamma, source[norm])
+
+
+def test_below_a_prefix_nothing_is_dropped():
+    source = prefixed("model.", to_pytorch_state_dict(mvit_tf.build_mvit(V1)))
+    source["model.blocks.1.gamma_1"] = np.zeros(32, np.float32)
+    assert "no place for 1 of its tensors" in refusal(mvit_tf.build_mvit(V1), source)
+
+
+@pytest.mark.parametrize("names", [("student.", "teacher."), ("model.", "model_ema.")])
+def test_of_two_models_one_must_be_chosen(names):
+    first, second = (to_pytorch_state_dict(mvit_tf.build_mvit(V1)) for _ in names)
+    second["norm.weight"] = second["norm.weight"] + 1
+    source = {**prefixed(names[0], first), **prefixed(names[1], second)}
+    model = mvit_tf.build_mvit(V1)
+    message = refusal(model, source)
+    assert "it holds 2 models" in message
+    assert all(repr(name) in message for name in names) and "prefix=" in message
+    for name, chosen in zip(names, (first, second), strict=True):
+        report = load_pytorch_weights(model, source, prefix=name)
+        assert len(report.beside) == len(first)
+        np.testing.assert_array_equal(model.get_layer("norm").gamma, chosen["norm.weight"])
+    assert "under the prefix 'ema.'" in refusal(model, source, prefix="ema")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from mvit_tf.conversion import load_pytorch_weights
-from mvit_tf.conversion.layouts import detect_layout
+from mvit_tf.conversion.layouts import find_model
 from mvit_tf.conversion.tensors import as_tensor
 from tests.conversion import references
 
@@ -36,7 +36,8 @@ def test_gradients(name):
         for key, values in stored.items()
         if key.startswith("gradient:")
     }
-    expected = detect_layout(source).to_keras(source)
+    layout, source, _ = find_model(source)
+    expected = layout.to_keras(source)
     assert set(expected) == {variable.path for variable in model.trainable_variables}
     expected = [expected[variable.path].read() for variable in model.trainable_variables]
     largest = max(np.abs(values).max() for values in expected)

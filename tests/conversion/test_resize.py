@@ -84,7 +84,7 @@ def test_relative_tables_of_another_size():
 def test_positions_that_are_not_square_need_their_grid():
     source = to_pytorch_state_dict(mvit_tf.build_mvit(V1.replace(input_size=(4, 32, 48))))
     model = mvit_tf.build_mvit(V1)
-    with pytest.raises(UserError, match=r"96 places, which are no square; give source_grid"):
+    with pytest.raises(UserError, match=r"96 positions, which are no square; give source_grid"):
         load_pytorch_weights(model, source)
     with pytest.raises(UserError, match=r"source_grid=\(2, 9, 12\) does not fit"):
         load_pytorch_weights(model, source, source_grid=(2, 9, 12))

@@ -15,7 +15,7 @@ IMAGE_V2 = references.arrays("timm")["config"]
 CASES = [
     ("slowfast", SMALL),
     ("slowfast", VIDEO_V2),
-    ("slowfast", VIDEO_V2.replace(widen_in="mlp", readout="mean_before_norm")),
+    ("slowfast", VIDEO_V2.replace(expand_in="mlp", readout="mean_before_norm")),
     ("slowfast", SMALL.replace(input_size=(4, 32, 48), qkv_bias=False)),
     ("slowfast", IMAGE_V2),
     ("slowfast", IMAGE_V1),
@@ -27,7 +27,7 @@ CASES = [
     ("pytorchvideo", SMALL.replace(class_token=False, readout="mean")),
     ("pytorchvideo", IMAGE_V1),
     ("timm", IMAGE_V2),
-    ("timm", IMAGE_V2.replace(widen_in="mlp", depths=(2, 1, 2))),
+    ("timm", IMAGE_V2.replace(expand_in="mlp", depths=(2, 1, 2))),
     ("timm", IMAGE_V2.replace(class_token=True, residual_pooling="all")),
 ]
 

@@ -7,11 +7,17 @@ from mvit_tf.data.decoding import DecodeError
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views
 from mvit_tf.data.video_list import VideoList
-from mvit_tf.export.predictor import SavedModelPredictor
-from mvit_tf.export.saved_model import export_saved_model
+from mvit_tf.errors import UserError
+from mvit_tf.export.predictor import ModelPredictor, SavedModelPredictor, open_predictor
+from mvit_tf.export.saved_model import export_model, export_saved_model
+from mvit_tf.models import MViT
+from mvit_tf.training.checkpoints import Progress
 from mvit_tf.training.evaluation import ViewPredictor
+from mvit_tf.training.experiment import load_experiment
+from mvit_tf.training.model_directory import ModelDirectory
 from tests.data.videos import write_video
 from tests.export.tiny import CLASS_NAMES, PREPROCESSING, SAMPLING, tiny_model
+from tests.training.tiny import write_config
 
 NUM_CLIPS = 3
 
@@ -60,3 +66,75 @@ def test_predictions_are_those_of_evaluation_with_centre_crops(videos, tmp_path)
     with pytest.raises(DecodeError) as caught:
         predictor.predict_video(tmp_path / "empty.mp4")
     assert caught.value.outcome == "empty_file"
+
+
+def trained(folder):
+    """A model directory as training leaves it, and its model."""
+    experiment = load_experiment(write_config(folder / "config.yaml", folder))
+    model = MViT(
+        experiment.model_config(len(CLASS_NAMES)),
+        preprocessing=experiment.preprocessing(),
+        sampling=experiment.clip_sampling(),
+        class_names=CLASS_NAMES,
+    )
+    model.get_layer("head").kernel.assign(10 * model.get_layer("head").kernel)
+    directory = ModelDirectory(folder / "run")
+    directory.claim(experiment, CLASS_NAMES)
+    directory.checkpoints.save(model, Progress().after_epoch(0.5, 1.0))
+    return model, directory.path
+
+
+def test_every_way_to_the_same_weights_gives_the_same(videos, tmp_path):
+    model, run = trained(tmp_path)
+    model.save(tmp_path / "model.keras")
+    version = export_model(model, tmp_path / "export", num_clips=2)
+    expected = model.predict_videos(videos.paths, num_clips=2)
+    assert [prediction.path for prediction in expected] == list(videos.paths)
+    assert np.abs(expected[0].probabilities - expected[1].probabilities).max() > 0.01
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    for way in (run, tmp_path / "export", version):
+        predictions = open_predictor(way).predict_videos(videos.paths)
+        for prediction, other in zip(predictions, expected, strict=True):
+            assert prediction.class_names == CLASS_NAMES
+            np.testing.assert_allclose(
+                prediction.probabilities, other.probabilities, rtol=0, atol=1e-5
+            )
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
+
+    five = model.predict_videos(videos.paths[:1])[0]  # five clips, as published models
+    (kept,) = open_predictor(tmp_path / "model.keras").predict_videos(videos.paths[:1])
+    np.testing.assert_allclose(kept.probabilities, five.probabilities, rtol=0, atol=1e-5)
+
+
+def test_predictions_are_ranked(videos):
+    model = tiny_model()
+    model.preprocessing, model.sampling, model.class_names = PREPROCESSING, SAMPLING, CLASS_NAMES
+    (prediction,) = model.predict_videos(videos.paths[:1])
+    ranked = prediction.top()
+    assert {name for name, _ in ranked} == set(CLASS_NAMES)
+    values = [probability for _, probability in ranked]
+    assert values == sorted(values, reverse=True) and sum(values) == pytest.approx(1)
+    assert prediction.top(1) == [(CLASS_NAMES[prediction.probabilities.argmax()], values[0])]
+    with pytest.raises(DecodeError, match="no such file"):
+        model.predict_videos(["nowhere.mp4"])
+
+
+def test_a_model_that_does_not_know_its_world_is_refused(tmp_path):
+    model = tiny_model()
+    with pytest.raises(UserError, match="set model.preprocessing, model.sampling, model.class"):
+        model.predict_videos([])
+    with pytest.raises(UserError, match="set model.preprocessing"):
+        export_model(model, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+    model.preprocessing, model.sampling, model.class_names = PREPROCESSING, SAMPLING, ("a", "b")
+    with pytest.raises(UserError, match="3 outputs, but there are 2 class names"):
+        ModelPredictor(model)
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(UserError, match="3 outputs"):
+        open_predictor(tmp_path / "model.keras")
+    (tmp_path / "damaged.keras").write_bytes(b"PK")
+    with pytest.raises(UserError, match="damaged.keras cannot be loaded"):
+        open_predictor(tmp_path / "damaged.keras")
+    (tmp_path / "a.weights.h5").touch()
+    with pytest.raises(UserError, match="holds weights alone.*--model NAME --weights"):
+        open_predictor(tmp_path / "a.weights.h5")
