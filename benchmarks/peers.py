@@ -1,7 +1,6 @@
 """Other implementations of MViT, in PyTorch, built from a config of ours.
 
-Of the package, only the benchmark needs them; the tests compare with them. Imports of PyTorch
-stay inside the functions.
+The tests compare with them too. Imports of PyTorch stay inside the functions.
 """
 
 

@@ -1,0 +1,114 @@
+"""Times models or the loading of videos beside other implementations, from a checkout.
+
+Each implementation runs in a process of its own with the same weights, input and number of
+threads; all are warmed up, then take single iterations in turn. Those in PyTorch take part where
+they are installed: pip install '.[compare]'. Before anything is timed, all have to agree on the
+numbers. Ratios are to the first one named, round by round.
+
+  python -m benchmarks model --implementations ours,torchvision,torchvision-compile
+  python -m benchmarks model --implementations ours,ours@../before --mode train --batch 2
+  python -m benchmarks model --frames 8,16,32 --batch 1 --implementations ours,ours-remat
+  KERAS_BACKEND=jax python -m benchmarks model --device gpu --implementations ours-jax,torchvision
+"""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import cases, models, report
+from benchmarks.implementations import NAMES, find_implementation
+from mvit_tf.errors import UserError
+
+_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--rounds", metavar="N", type=int, default=9, help="timed iterations (9)")
+    common.add_argument("--threads", metavar="N", type=int, default=_PROCESSORS,
+                        help="processors each may use (all)")  # fmt: skip
+    common.add_argument("--output", metavar="FILE", type=Path, help="write all results as JSON")
+    common.add_argument("--tiny", action="store_true", help="a tiny model, to see it work")
+    parts = parser.add_subparsers(metavar="PART", required=True)
+
+    model = parts.add_parser("model", parents=[common], help="models, every combination")
+    model.add_argument("--model", type=_words, default=["mvit_b_16x4"], help="(mvit_b_16x4)")
+    model.add_argument("--mode", type=_words_of(cases.MODES), default=["forward"],
+                       help="of forward, train (forward)")  # fmt: skip
+    model.add_argument("--batch", type=_numbers, default=[1], help="clips in an iteration (1)")
+    model.add_argument("--dtype", type=_words_of(cases.DTYPES), default=["float32"],
+                       help="of float32, bfloat16 (float32)")  # fmt: skip
+    model.add_argument("--frames", type=_numbers, default=[None], help="(the model's own)")
+    model.add_argument("--size", type=_numbers, default=[None], help="(the model's own)")
+    model.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    model.add_argument("--implementations", type=_words, default=["ours"],
+                       help=f"of {', '.join(NAMES)}; ours@FOLDER is another checkout's (ours)")  # fmt: skip
+    model.set_defaults(run=run_models)
+    return parser
+
+
+def run_models(arguments):
+    implementations = [find_implementation(name) for name in arguments.implementations]
+    axes = ("model", "mode", "batch", "dtype", "frames", "size")
+    wanted = [
+        cases.Case(*values[:4], arguments.device, *values[4:], tiny=arguments.tiny)
+        for values in itertools.product(*(getattr(arguments, axis) for axis in axes))
+    ]
+    results = []
+    with tempfile.TemporaryDirectory(prefix="mvit-benchmark-") as folder:
+        for case in wanted:
+            options = {"rounds": arguments.rounds, "threads": arguments.threads}
+            results.append(models.run_case(case, implementations, folder=Path(folder), **options))
+            print(f"\n{report.format_case(results[-1])}", flush=True)
+    return results
+
+
+def main(argv=None):
+    arguments = build_parser().parse_args(argv)
+    facts = report.machine(arguments.threads)
+    print(report.format_machine(facts), flush=True)
+    try:
+        results = arguments.run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    if arguments.output:
+        text = json.dumps({"machine": facts, "results": results}, indent=2)
+        arguments.output.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def _words(text):
+    return text.split(",")
+
+
+def _words_of(legal):
+    def parse(text):
+        if wrong := set(text.split(",")) - set(legal):
+            raise argparse.ArgumentTypeError(f"{wrong.pop()!r} is none of {', '.join(legal)}")
+        return text.split(",")
+
+    return parse
+
+
+def _numbers(text):
+    numbers = [int(word) for word in text.split(",")]
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text!r}")
+    return numbers
+
+
+if __name__ == "__main__":
+    sys.exit(main())
