@@ -8,6 +8,7 @@ numbers. Ratios are to the first one named, round by round.
   python -m benchmarks model --implementations ours,torchvision,torchvision-compile
   python -m benchmarks model --implementations ours,ours@../before --mode train --batch 2
   python -m benchmarks model --frames 8,16,32 --batch 1 --implementations ours,ours-remat
+  python -m benchmarks input --implementations ours,pytorchvideo [FILE_OR_FOLDER...]
   KERAS_BACKEND=jax python -m benchmarks model --device gpu --implementations ours-jax,torchvision
 """
 
@@ -19,9 +20,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cases, models, report
+from benchmarks import cases, inputs, models, report
 from benchmarks.implementations import NAMES, find_implementation
-from mvit_tf.errors import UserError
+from mvit_tf.cli.arguments import positive_int
+from mvit_tf.cli.startup import quiet_tensorflow, run_cli
 
 _PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -33,8 +35,8 @@ def build_parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--rounds", metavar="N", type=int, default=9, help="timed iterations (9)")
-    common.add_argument("--threads", metavar="N", type=int, default=_PROCESSORS,
+    common.add_argument("--rounds", metavar="N", type=positive_int, default=9, help="timed iterations (9)")
+    common.add_argument("--threads", metavar="N", type=positive_int, default=_PROCESSORS,
                         help="processors each may use (all)")  # fmt: skip
     common.add_argument("--output", metavar="FILE", type=Path, help="write all results as JSON")
     common.add_argument("--tiny", action="store_true", help="a tiny model, to see it work")
@@ -53,6 +55,15 @@ def build_parser():
     model.add_argument("--implementations", type=_words, default=["ours"],
                        help=f"of {', '.join(NAMES)}; ours@FOLDER is another checkout's (ours)")  # fmt: skip
     model.set_defaults(run=run_models)
+
+    loading = parts.add_parser("input", parents=[common], help="from video files to clips")
+    loading.add_argument("sources", metavar="SOURCE", nargs="*",
+                         help="files and folders; without any, videos are made")  # fmt: skip
+    loading.add_argument("--model", default="mvit_b_16x4", help="that waits for the clips")
+    loading.add_argument("--batch", type=positive_int, default=2, help="clips in its training step (2)")
+    loading.add_argument("--implementations", type=_words, default=["ours"],
+                         help="of ours, ours@FOLDER, pytorchvideo (ours)")  # fmt: skip
+    loading.set_defaults(run=run_inputs)
     return parser
 
 
@@ -72,22 +83,31 @@ def run_models(arguments):
     return results
 
 
+def run_inputs(arguments):
+    implementations = [find_implementation(name) for name in arguments.implementations]
+    case = cases.Case(arguments.model, "train", arguments.batch, tiny=arguments.tiny)
+    results = []
+    with tempfile.TemporaryDirectory(prefix="mvit-benchmark-") as folder:
+        for name, files in inputs.video_sets(arguments.sources, Path(folder), tiny=arguments.tiny):
+            options = {"rounds": arguments.rounds, "threads": arguments.threads}
+            results.append(inputs.run_video_set(name, files, case, implementations, **options))
+            print(f"\n{inputs.format_result(results[-1])}", flush=True)
+    return results
+
+
 def main(argv=None):
+    quiet_tensorflow()
     arguments = build_parser().parse_args(argv)
+    return run_cli(lambda: run(arguments))
+
+
+def run(arguments):
     facts = report.machine(arguments.threads)
     print(report.format_machine(facts), flush=True)
-    try:
-        results = arguments.run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    results = arguments.run(arguments)
     if arguments.output:
         text = json.dumps({"machine": facts, "results": results}, indent=2)
         arguments.output.write_text(text + "\n", encoding="utf-8")
-    return 0
 
 
 def _words(text):
@@ -104,10 +124,7 @@ def _words_of(legal):
 
 
 def _numbers(text):
-    numbers = [int(word) for word in text.split(",")]
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text!r}")
-    return numbers
+    return [positive_int(word) for word in text.split(",")]
 
 
 if __name__ == "__main__":

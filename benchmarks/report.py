@@ -7,6 +7,8 @@ import platform
 
 import numpy as np
 
+from mvit_tf.console import format_table
+
 _PACKAGES = ("tensorflow", "keras", "jax", "torch", "torchvision", "pytorchvideo", "timm", "av")
 
 
@@ -60,17 +62,9 @@ def format_case(result: dict) -> str:
         [
             result["title"],
             f"matrix product (GEMM), GFLOP/s: {rates}",
-            format_table(header, rows),
+            format_table(header, rows, numbers=header[1:]),
             *(f"left out: {name}: {reason}" for name, reason in result["left_out"].items()),
         ]
-    )
-
-
-def format_table(header, rows):
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in (header, *rows)
     )
 
 
