@@ -3,44 +3,19 @@
     import mvit_tf
     model = mvit_tf.create_model("mvit_b_16x4", num_classes=12)
 
-The names below are loaded at their first use, so that the command line can answer, and quiet
-TensorFlow, before TensorFlow is imported. Layers are registered as soon as both this package
-and Keras are imported, in either order, so that saved models load.
+The names are those of `__init__.pyi`, each loaded at its first use: configs and costs answer
+without Keras, and the command line can quiet TensorFlow before it is imported.
 """
 
 import importlib
 
+import lazy_loader
 import wrapt
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-_HOMES = {
-    "BlockSpec": "models",
-    "UserError": "errors",
-    "MViTConfig": "models",
-    "build_mvit": "models",
-    "complexity": "analysis.complexity",
-    "create_model": "factory",
-    "get_config": "models",
-    "list_models": "models",
-    "load_pytorch_weights": "conversion",
-    "to_pytorch_state_dict": "conversion",
-}
-__all__ = [*_HOMES, "layers"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-
-def __getattr__(name):
-    if name == "layers":
-        return importlib.import_module("mvit_tf.layers")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mvit_tf.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
-
-
-wrapt.register_post_import_hook(lambda _: importlib.import_module("mvit_tf.layers"), "keras")
+# `keras.models.load_model` finds registered classes only: these are as soon as both packages are
+# imported, in either order. Without a hook, importing this package would have to import Keras.
+wrapt.register_post_import_hook(lambda _: importlib.import_module("mvit_tf.models.mvit"), "keras")

@@ -6,7 +6,6 @@ from mvit_tf.conversion import load_pytorch_weights
 from mvit_tf.conversion.published import find_published_weights, load_published_weights
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit, get_config
-from mvit_tf.models.config import CHANNELS
 
 _KERAS_WEIGHTS = ".weights.h5"
 
@@ -26,16 +25,17 @@ def create_model(
     Args:
         name: one of `list_models()`.
         num_classes: classes of the head; the named model's own when None.
-        input_shape: (T, H, W, 3), or (H, W, 3) for an image model; its own when None.
+        input_shape: (T, H, W, 3), or (H, W, 3) for an image model; the named model's own when
+            None.
         weights: the name of a published set, such as "kinetics400" (`mvit weights` lists
             them; downloaded on first use), the path of a `.weights.h5` file or of a PyTorch
             checkpoint, or None for random weights. Published sets and checkpoints fit other
             input shapes too, and leave the head fresh where the classes differ.
-        dtype, remat: see `build_mvit`.
+        dtype, remat: see `MViT`.
         **fields: other fields of `MViTConfig`, such as `pool_mode="max"`.
 
     Returns:
-        A functional `keras.Model`, see `build_mvit`.
+        An `MViT`.
 
     Raises:
         UserError: an unknown name or field, a value out of its range, or weights that cannot
@@ -48,7 +48,7 @@ def create_model(
     if num_classes is not None:
         fields["num_classes"] = num_classes
     if input_shape is not None:
-        fields["input_size"] = _input_size(config, tuple(input_shape))
+        fields["input_shape"] = _checked_input_shape(config, input_shape)
     model = build_mvit(config.replace(**fields), name=name, dtype=dtype, remat=remat)
     if published is not None:
         load_published_weights(model, published)
@@ -82,8 +82,8 @@ def _load_keras_weights(model, path):
         ) from error
 
 
-def _input_size(config, shape):
-    legal = "(H, W, 3)" if config.image else "(T, H, W, 3)"
-    if len(shape) != (3 if config.image else 4) or shape[-1] != CHANNELS:
-        raise UserError(f"input_shape must be {legal}, got {shape}")
-    return (1, *shape[:2]) if config.image else shape[:3]
+def _checked_input_shape(config, shape):
+    if len(shape) != len(config.input_shape):
+        legal = "(H, W, 3)" if config.image else "(T, H, W, 3)"
+        raise UserError(f"input_shape must be {legal} for this model, got {tuple(shape)}")
+    return tuple(shape)

@@ -95,7 +95,7 @@ def _set_common(cfg, config):
     cfg.MVIT.USE_ABS_POS = config.positions != "none"
     cfg.MVIT.REL_POS_SPATIAL = config.relative_positions != "none"
     cfg.MVIT.RESIDUAL_POOLING = config.residual_pooling != "none"
-    cfg.MVIT.DIM_MUL_IN_ATT = config.widen_in == "attention"
+    cfg.MVIT.DIM_MUL_IN_ATT = config.expand_in == "attention"
     cfg.MVIT.QKV_BIAS = config.qkv_bias
     cfg.MVIT.DIM_MUL = cfg.MVIT.HEAD_MUL = [[start, 2.0] for start in stage_starts(config)]
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from mvit_tf.models.config import CHANNELS
+from mvit_tf.geometry import CHANNELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,8 @@ def complexity(config):
         params += embed * config.sequence_length(grid)
     elif config.positions == "separate":
         params += embed * (grid[0] + grid[1] * grid[2] + config.class_token)
-    params += 2 * config.output_dim + config.num_classes * (config.output_dim + 1)
+    params += 2 * config.output_dim  # the last norm
+    params += config.num_classes * (config.output_dim + 1)
     macs = math.prod(grid) * embed * cube + config.output_dim * config.num_classes
     return Complexity(
         params=params + sum(block.params for block in blocks),
@@ -93,9 +94,9 @@ def _block(config, spec):
             params += spec.head_dim * (math.prod(kernel) + 2)  # kernel and norm
             macs += math.prod(grid) * width * math.prod(kernel)
 
-    for length, places in zip(spec.relative_table_lengths, spec.key_grid, strict=True):
+    for length, positions in zip(spec.relative_table_lengths, spec.key_grid, strict=True):
         if length is not None:
             params += length * spec.head_dim
-            macs += math.prod(spec.query_grid) * width * places
+            macs += math.prod(spec.query_grid) * width * positions
 
     return BlockComplexity(spec.name, tokens, params, macs, spec.num_heads * queries * keys)

@@ -59,8 +59,5 @@ def _call(name, config, destination):
         for field in dataclasses.fields(config)
         if getattr(config, field.name) != getattr(named, field.name)
     }
-    size = changed.pop("input_size", None)
-    if size is not None:
-        changed["input_shape"] = (*(size[1:] if config.image else size), 3)
     fields = "".join(f"{field}={value!r}, " for field, value in changed.items())
     return f'create_model("{name}", {fields}weights="{destination}")'

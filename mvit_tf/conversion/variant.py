@@ -10,7 +10,7 @@ from mvit_tf.models import get_config, list_models
 _UNKNOWN = "unknown"
 _POOLING = "pooling convolutions"
 # Fields that vary among released files of one named model, and that the weights tell.
-_TOLD_FIELDS = ("class_token", "widen_in", "qkv_bias")
+_TOLD_FIELDS = ("class_token", "expand_in", "qkv_bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def variant_of_shapes(shapes):
         _POOLING: _kernels(blocks) != _UNKNOWN,
         "pooling kernels": _kernels(blocks),
         "channels per head": _head_channels(blocks),
-        "widening in": _widening(blocks),
+        "channels expand in": _expansion(blocks),
         "absolute positions": _absolute(shapes),
         "relative positions": {(0, 1, 1): "space", (1, 1, 1): "space_time"}.get(
             tuple(map(int, relative)), "none"
@@ -86,7 +86,7 @@ def variant_of_config(config):
     kernels = {spec.query_kernel for spec in specs if spec.has_query_pooling}
     kernels |= {spec.key_kernel for spec in specs if spec.has_key_pooling}
     heads = config.relative_positions != "none" or (conv and kernels)
-    widens = len(config.depths) > 1
+    expands = len(config.depths) > 1
     structure = {
         "patch kernel": config.patch_kernel,
         "depth": len(specs),
@@ -99,7 +99,7 @@ def variant_of_config(config):
         _POOLING: bool(conv and kernels),
         "pooling kernels": tuple(sorted(kernels)) if conv and kernels else _UNKNOWN,
         "channels per head": specs[0].head_dim if heads else _UNKNOWN,
-        "widening in": config.widen_in if widens else _UNKNOWN,
+        "channels expand in": config.expand_in if expands else _UNKNOWN,
         "absolute positions": config.positions,
         "relative positions": config.relative_positions,
         "class token": config.class_token,
@@ -177,7 +177,7 @@ def config_of_weights(name, variant):
         name = nearest
     elif name != nearest:
         config = get_config(name)
-    fields = {"input_size": _input_size(config, variant.tokens)}
+    fields = {"input_shape": _input_shape(config, variant.tokens)}
     if variant.num_classes is not None:
         fields["num_classes"] = variant.num_classes
     return name, config.replace(**fields)
@@ -212,22 +212,22 @@ def _told_fields(variant):
     structure = variant.structure
     told = {
         "class_token": structure["class token"],
-        "widen_in": structure["widening in"],
+        "expand_in": structure["channels expand in"],
         "qkv_bias": structure["q, k, v bias"],
     }
     return {field: value for field, value in told.items() if value != _UNKNOWN}
 
 
-def _input_size(config, tokens):
-    """Input size of the token counts, for square frames; the config's own where unknown."""
-    frames, places = tokens
-    size = list(config.input_size)
-    if frames is not None:
-        size[0] = frames * config.patch_stride[0]
-    side = math.isqrt(places) if places is not None else 0
-    if side and side * side == places:
-        size[1], size[2] = (side * stride for stride in config.patch_stride[1:])
-    return tuple(size)
+def _input_shape(config, tokens):
+    """Input shape of the token counts, for square frames; the config's own where unknown."""
+    frames, positions = tokens
+    shape = list(config.input_shape)
+    if frames is not None and not config.image:
+        shape[0] = frames * config.patch_stride[0]
+    side = math.isqrt(positions) if positions is not None else 0
+    if side and side * side == positions:
+        shape[-3:-1] = (side * stride for stride in config.patch_stride[1:])
+    return tuple(shape)
 
 
 def _runs(widths):
@@ -262,11 +262,11 @@ def _head_channels(blocks):
     return _UNKNOWN
 
 
-def _widening(blocks):
+def _expansion(blocks):
     for block in blocks:
-        for place in ("mlp", "attention"):
-            if f"proj_{place}/kernel" in block:
-                return place
+        for branch in ("mlp", "attention"):
+            if f"proj_{branch}/kernel" in block:
+                return branch
     return _UNKNOWN
 
 
@@ -278,21 +278,21 @@ def _absolute(shapes):
 
 def _tokens(shapes, first, tables):
     """(T, H*W) from the position tables, None where they do not tell."""
-    frames = places = None
+    frames = positions = None
     if "positions/spatial" in shapes:
-        places = shapes["positions/spatial"][0]
+        positions = shapes["positions/spatial"][0]
         frames = shapes.get("positions/temporal", (None,))[0]
     elif "positions/joint" in shapes and shapes.get("patch_embed/kernel", (0,))[0] == 1:
         rows = shapes["positions/joint"][0] - int("class_token/token" in shapes)
-        # One frame or several: a square number of places is taken for one.
-        frames, places = (1, rows) if math.isqrt(rows) ** 2 == rows else (None, None)
+        # One frame or several: a square number of positions is taken for one.
+        frames, positions = (1, rows) if math.isqrt(rows) ** 2 == rows else (None, None)
     else:
         temporal, height, width = (first.get(table) for table in tables)
         if height and width:
-            places = (height[0] + 1) // 2 * ((width[0] + 1) // 2)
+            positions = (height[0] + 1) // 2 * ((width[0] + 1) // 2)
         if temporal:
             frames = (temporal[0] + 1) // 2
-    return frames, places
+    return frames, positions
 
 
 def _show(value):

@@ -1,10 +1,15 @@
 """MViT's building blocks: Keras layers, registered under the package `mvit_tf`."""
 
+# Before the layers: importing it imports the model too (see `mvit_tf`), and that the layers.
+import keras  # noqa: F401
+
 from mvit_tf.layers.attention import MultiHeadPoolingAttention
+from mvit_tf.layers.dense import Dense, QKVDense
 from mvit_tf.layers.depthwise_conv3d import DepthwiseConv3D
 from mvit_tf.layers.embeddings import ClassToken, PatchEmbedding, PositionEmbedding
 from mvit_tf.layers.mlp import MLP
 from mvit_tf.layers.multiscale_block import MultiscaleBlock
+from mvit_tf.layers.normalization import LayerNormalization
 from mvit_tf.layers.readout import Readout
 from mvit_tf.layers.relative_position import RelativePositions
 from mvit_tf.layers.stochastic_depth import StochasticDepth
@@ -13,11 +18,14 @@ from mvit_tf.layers.token_pooling import TokenPooling
 __all__ = [
     "MLP",
     "ClassToken",
+    "Dense",
     "DepthwiseConv3D",
+    "LayerNormalization",
     "MultiHeadPoolingAttention",
     "MultiscaleBlock",
     "PatchEmbedding",
     "PositionEmbedding",
+    "QKVDense",
     "Readout",
     "RelativePositions",
     "StochasticDepth",

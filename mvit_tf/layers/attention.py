@@ -4,19 +4,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from mvit_tf.geometry import RESIDUAL_POOLING_MODES, sequence_length
 from mvit_tf.layers import kernels
-from mvit_tf.layers.mlp import dense
+from mvit_tf.layers.dense import Dense, QKVDense
 from mvit_tf.layers.relative_position import RelativePositions
-from mvit_tf.layers.token_pooling import TokenPooling, pool_together
-from mvit_tf.layers.tokens import (
-    apply_dense,
-    check_length,
-    dense_weights,
-    grid_length,
-    project_tokens,
-)
-
-RESIDUAL_POOLING_MODES = ("none", "patches", "all")
+from mvit_tf.layers.token_pooling import TokenPooling
+from mvit_tf.layers.tokens import check_length
 
 
 @keras.saving.register_keras_serializable(package="mvit_tf")
@@ -95,7 +88,7 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
         self.residual_pooling = residual_pooling
         self.relative_table_lengths = tuple(relative_table_lengths)
 
-        self.qkv = dense(3 * dim, name="qkv", dtype=self.dtype_policy, use_bias=qkv_bias)
+        self.qkv = QKVDense(3 * dim, use_bias=qkv_bias, dtype=self.dtype_policy, name="qkv")
         self.pool_q, self.pool_k, self.pool_v = (
             TokenPooling(
                 grid=self.grid,
@@ -112,7 +105,7 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
             )
         )
         self.output_grid = self.pool_q.output_grid
-        self.output_length = grid_length(self.output_grid, class_token)
+        self.output_length = sequence_length(self.output_grid, class_token)
         if any(length is not None for length in self.relative_table_lengths):
             self.relative_positions = RelativePositions(
                 query_grid=self.output_grid,
@@ -124,7 +117,7 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
             )
         else:
             self.relative_positions = None
-        self.proj = dense(dim, name="proj", dtype=self.dtype_policy)
+        self.proj = Dense(dim, dtype=self.dtype_policy, name="proj")
 
     def build(self, input_shape):
         check_length(self.name, input_shape, self.grid, self.class_token)
@@ -137,67 +130,62 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
             )
         self.proj.build((None, self.dim))
 
-    def call(self, tokens, norm=None, residual=None):
-        """Attends.
-
-        Args:
-            tokens: (B, [1 +] T*H*W, C).
-            norm: a LayerNormalization whose gain and offset the tokens still lack.
-            residual: (B, [1 +] T'*H'*W', dim) to add to the result, or None.
-        """
-        queries, keys, values = self._pooled(tokens, norm)
-        outputs = kernels.attend(*self._scored(queries, keys), values)
+    def call(self, tokens):
+        queries, keys, values = self._pooled(tokens)
+        outputs = kernels.attend(*self._scored(queries, keys), self._split_heads(values))
+        outputs = self._join_heads(outputs)
         if self.residual_pooling == "all":
             outputs = outputs + queries
         elif self.residual_pooling == "patches":
             outputs = outputs + queries * self._patch_mask(queries.dtype)
-        return apply_dense(self.proj, self._joined(outputs), residual=residual)
+        return self.proj(outputs)
 
-    def attention_weights(self, tokens, norm=None):
-        """The softmax (B, heads, Nq, Nk), float32, of input tokens (B, N, C); see `call`."""
-        queries, keys, _ = self._pooled(tokens, norm)
+    def attention_weights(self, tokens):
+        """The softmax (B, heads, Nq, Nk), float32, of the tokens given to `call`."""
+        queries, keys, _ = self._pooled(tokens)
         return kernels.attention_weights(*self._scored(queries, keys))
 
-    def _pooled(self, tokens, norm=None):
-        """Queries (B, heads, Nq, head_dim), keys and values (B, heads, Nk, head_dim), pooled."""
-        kernel, bias = dense_weights(self.qkv, norm)
-        sizes = [self.dim, 2 * self.dim]
-        biases = (None, None) if bias is None else kernels.split(bias, sizes, axis=0)
-        query_kernel, kernel = kernels.split(kernel, sizes, axis=1)
-        queries = project_tokens(tokens, query_kernel, biases[0])
-        keys_values = project_tokens(self.pool_k.take_samples(tokens), kernel, biases[1])
-        if not self.pool_k.is_identity:
-            keys_values = pool_together([self.pool_k, self.pool_v], keys_values)
-        keys, values = ops.split(keys_values, 2, axis=-1)
-        return [self._heads(part) for part in (self.pool_q(queries), keys, values)]
-
-    def _heads(self, tokens):
-        """(B, N, dim) to (B, heads, N, head_dim)."""
-        if self.num_heads == 1:
-            return ops.expand_dims(tokens, 1)
-        split = (-1, tokens.shape[1], self.num_heads, self.head_dim)
-        return ops.transpose(ops.reshape(tokens, split), (0, 2, 1, 3))
-
-    def _joined(self, heads):
-        """(B, heads, N, head_dim) to (B, N, dim)."""
-        if self.num_heads > 1:
-            heads = ops.transpose(heads, (0, 2, 1, 3))
-        return ops.reshape(heads, (-1, self.output_length, self.dim))
+    def _pooled(self, tokens):
+        """Queries (B, Nq, dim), keys and values (B, Nk, dim), projected and pooled."""
+        windows = self.pool_k.windows
+        in_windows = isinstance(self.qkv, QKVDense) and not windows.cover_grid
+        if isinstance(self.qkv, QKVDense):
+            # Of keys and values, those that their pooling looks at.
+            queries, keys, values = self.qkv(tokens, key_windows=windows)
+        else:
+            queries, keys, values = ops.split(self.qkv(tokens), 3, axis=-1)
+        return (
+            self.pool_q(queries),
+            self.pool_k(keys, in_windows=in_windows),
+            self.pool_v(values, in_windows=in_windows),
+        )
 
     def _scored(self, queries, keys):
-        """Queries and keys whose product gives the logits of the softmax."""
+        """Queries and keys, head by head, whose product gives the logits of the softmax."""
+        queries, keys = self._split_heads(queries), self._split_heads(keys)
         # The keys, not the queries: they are fewer, and the reference's relative positions see
         # the queries before scaling.
         keys = keys * ops.cast(self.head_dim**-0.5, keys.dtype)
         if self.relative_positions is None:
             return queries, keys
         scores = self.relative_positions(queries)
-        codes = ops.cast(self.relative_positions.key_codes(), keys.dtype)
-        codes = ops.broadcast_to(codes, (*ops.shape(keys)[:2], *codes.shape))
+        one_hot = ops.cast(self.relative_positions.one_hot_keys(), keys.dtype)
+        one_hot = ops.broadcast_to(one_hot, (*ops.shape(keys)[:2], *one_hot.shape))
         return (
             ops.concatenate([queries, scores], axis=-1),
-            ops.concatenate([keys, codes], axis=-1),
+            ops.concatenate([keys, one_hot], axis=-1),
         )
+
+    def _split_heads(self, tokens):
+        """(B, N, dim) to (B, heads, N, head_dim)."""
+        if self.num_heads == 1:
+            return ops.expand_dims(tokens, 1)
+        split = (-1, tokens.shape[1], self.num_heads, self.head_dim)
+        return ops.transpose(ops.reshape(tokens, split), (0, 2, 1, 3))
+
+    def _join_heads(self, outputs):
+        """(B, N, heads, head_dim) to (B, N, dim)."""
+        return ops.reshape(outputs, (-1, self.output_length, self.dim))
 
     def _patch_mask(self, dtype):
         mask = np.ones((self.output_length, 1), np.float32)

@@ -1,6 +1,7 @@
 """Depthwise 3-D convolution, the pooling operator of MViT's `conv` mode."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from mvit_tf.layers import kernels
@@ -21,9 +22,9 @@ class DepthwiseConv3D(keras.layers.Conv3D):
     Args:
         kernel_size: three ints, (T, H, W).
         strides: three ints, (T, H, W).
-        padding: three ints (zeros added on both sides of T, H and W, as PyTorch pads),
-            `"valid"` (none) or `"same"` (an output of ceil(size / stride), as TensorFlow
-            pads).
+        padding: zeros added on T, H and W: three of an int for both sides (as PyTorch pads) or
+            a pair of ints, before and after; or `"valid"` (none) or `"same"` (an output of
+            ceil(size / stride), as TensorFlow pads).
         num_heads: int. The channels are `num_heads` groups of `C // num_heads`, and every
             group is convolved with the same filters: pooling attention shares one kernel of
             `head_dim` channels between its heads (MViT, section 3.1).
@@ -33,8 +34,8 @@ class DepthwiseConv3D(keras.layers.Conv3D):
     Input shape: (B, T, H, W, C). Output shape: (B, T', H', W', C).
 
     Raises:
-        ValueError: a padding that is none of the above or not below the kernel size, or
-            channels that are no multiple of `num_heads`.
+        ValueError: a padding that is none of the above or not below the kernel size, a dilation,
+            or channels that are no multiple of `num_heads`.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class DepthwiseConv3D(keras.layers.Conv3D):
         use_bias=False,
         **kwargs,
     ):
+        if any(size != 1 for size in np.ravel(kwargs.pop("dilation_rate", 1))):
+            raise ValueError("dilation_rate must be 1: DepthwiseConv3D has no dilated kernel")
         super().__init__(
             filters=None,
             kernel_size=kernel_size,
@@ -55,19 +58,7 @@ class DepthwiseConv3D(keras.layers.Conv3D):
             use_bias=use_bias,
             **kwargs,
         )
-        if isinstance(padding, str):
-            if padding not in _PADDINGS:
-                raise ValueError(f"padding must be one of {_PADDINGS} or three ints: {padding!r}")
-        else:
-            padding = tuple(padding)
-            if len(padding) != 3 or not all(
-                0 <= pad < size for pad, size in zip(padding, self.kernel_size, strict=True)
-            ):
-                raise ValueError(
-                    f"padding must be three ints in [0, kernel size), got {padding} for "
-                    f"kernel_size={self.kernel_size}"
-                )
-        self.padding = padding
+        self.padding = _checked_padding(padding, self.kernel_size)
         self.num_heads = num_heads
 
     def build(self, input_shape):
@@ -80,6 +71,11 @@ class DepthwiseConv3D(keras.layers.Conv3D):
         self.filters = self.groups = channels // self.num_heads
         super().build((*input_shape[:-1], self.filters))
         self.input_spec = keras.layers.InputSpec(ndim=5, axes={-1: channels})
+
+    @property
+    def _sides(self):
+        """Zeros before and after T, H and W, those of "same" apart."""
+        return ((0, 0),) * 3 if isinstance(self.padding, str) else self.padding
 
     def tiled_kernel(self):
         """The kernel of every channel, (kt, kh, kw, 1, C)."""
@@ -95,13 +91,12 @@ class DepthwiseConv3D(keras.layers.Conv3D):
                 )
             ]
             inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)])
-        padding = (0, 0, 0) if isinstance(self.padding, str) else self.padding
-        return kernels.depthwise_conv3d(inputs, kernel, self.strides, padding)
+        return kernels.depthwise_conv3d(inputs, kernel, self.strides, self._sides)
 
     def call(self, inputs):
         outputs = self.convolution_op(inputs, self.tiled_kernel())
         if self.use_bias:
-            outputs = ops.add(outputs, ops.tile(self.bias, (self.num_heads,)))
+            outputs = ops.add(outputs, ops.tile(as_tensor(self.bias), (self.num_heads,)))
         return outputs if self.activation is None else self.activation(outputs)
 
     def compute_output_shape(self, input_shape):
@@ -117,8 +112,7 @@ class DepthwiseConv3D(keras.layers.Conv3D):
             return None
         if self.padding == "same":
             return -(-size // stride)
-        pad = 0 if self.padding == "valid" else self.padding[axis]
-        outputs = (size + 2 * pad - kernel) // stride + 1
+        outputs = (size + sum(self._sides[axis]) - kernel) // stride + 1
         if outputs < 1:
             raise ValueError(
                 f"{'THW'[axis]} = {size} is too small for kernel_size={self.kernel_size}, "
@@ -131,6 +125,24 @@ class DepthwiseConv3D(keras.layers.Conv3D):
         for derived in ("filters", "groups", "data_format", "dilation_rate"):
             del config[derived]
         return {**config, "num_heads": self.num_heads}
+
+
+def _checked_padding(padding, kernel_size):
+    """Three pairs (before, after), or the name of a rule."""
+    if isinstance(padding, str):
+        if padding not in _PADDINGS:
+            raise ValueError(f"padding must be one of {_PADDINGS} or three ints: {padding!r}")
+        return padding
+    sides = kernels.padding_sides(padding)
+    if len(sides) != 3 or not all(
+        len(pair) == 2 and all(0 <= pad < size for pad in pair)
+        for pair, size in zip(sides, kernel_size, strict=False)
+    ):
+        raise ValueError(
+            f"padding must be three ints, or three pairs of them, in [0, kernel size), got "
+            f"{padding} for kernel_size={kernel_size}"
+        )
+    return sides
 
 
 def _same_sides(size, kernel, stride):

@@ -1,11 +1,14 @@
 """From frames to tokens: patch embedding, class token, position embedding."""
 
+import math
+
 import keras
 from keras import ops
 
+from mvit_tf.geometry import convolved_size
 from mvit_tf.layers import kernels
 from mvit_tf.layers.initializers import convolution_bias_initializer, kernel_initializer
-from mvit_tf.layers.tokens import check_length, grid_length
+from mvit_tf.layers.tokens import as_tensor, check_length
 
 POSITION_MODES = ("separate", "joint")
 
@@ -46,18 +49,13 @@ class PatchEmbedding(keras.layers.Layer):
         )
 
     def call(self, frames):
-        patches = kernels.conv3d(frames, self.kernel, self.strides, self.padding)
+        patches = kernels.conv3d(frames, as_tensor(self.kernel), self.strides, self.padding)
         tokens = ops.reshape(patches, (-1, self._length(frames.shape), self.embed_dim))
-        return ops.add(tokens, self.bias)
+        return ops.add(tokens, as_tensor(self.bias))
 
     def _length(self, shape):
-        grid = [
-            (size + 2 * pad - kernel) // stride + 1
-            for size, pad, kernel, stride in zip(
-                shape[1:4], self.padding, self.kernel_size, self.strides, strict=True
-            )
-        ]
-        return grid_length(grid, False)
+        sizes = zip(shape[1:4], self.kernel_size, self.strides, self.padding, strict=True)
+        return math.prod(convolved_size(*axis) for axis in sizes)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self._length(input_shape), self.embed_dim)
@@ -98,7 +96,7 @@ class ClassToken(keras.layers.Layer):
 class PositionEmbedding(keras.layers.Layer):
     """Adds learned absolute positions (MViT, section 3.2 and Table 11).
 
-    `separate`: one vector a place in space plus one a time step, and one for the class
+    `separate`: one vector a position in space plus one a time step, and one for the class
     token. `joint`: one vector a token.
 
     Args:

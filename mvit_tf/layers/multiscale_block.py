@@ -1,21 +1,16 @@
-"""The transformer block of MViT, which may shrink the grid and widen the channels."""
+"""The transformer block of MViT, which may shrink the grid and expand the channels."""
 
 import functools
 
 import keras
 
-from mvit_tf.layers import kernels
+from mvit_tf.geometry import skip_kernel
 from mvit_tf.layers.attention import MultiHeadPoolingAttention
-from mvit_tf.layers.initializers import bias_initializer
-from mvit_tf.layers.mlp import MLP, dense
+from mvit_tf.layers.dense import Dense
+from mvit_tf.layers.mlp import MLP
+from mvit_tf.layers.normalization import LayerNormalization
 from mvit_tf.layers.stochastic_depth import StochasticDepth
-from mvit_tf.layers.token_pooling import NORM_EPSILON, TokenPooling
-from mvit_tf.layers.tokens import apply_dense
-
-
-def skip_kernel(stride):
-    """Kernel of the skip path's max pooling: stride + 1 where it strides, else 1."""
-    return tuple(size + 1 if size > 1 else 1 for size in stride)
+from mvit_tf.layers.token_pooling import TokenPooling
 
 
 @keras.saving.register_keras_serializable(package="mvit_tf")
@@ -24,8 +19,8 @@ class MultiscaleBlock(keras.layers.Layer):
 
     The skip path around the attention is max-pooled where the queries are strided. Where a
     branch changes the width, its skip path is a projection of the *normalised* input
-    (MViT, Table A.1: 2.6 points better than of the input itself). MViT widens in the MLP of
-    a stage's last block, MViTv2 in the attention of a stage's first.
+    (MViT, Table A.1: 2.6 points better than of the input itself). MViT expands the channels in
+    the MLP of a stage's last block, MViTv2 in the attention of a stage's first.
 
     Args:
         attention_dim: int, width of the attention.
@@ -66,7 +61,7 @@ class MultiscaleBlock(keras.layers.Layer):
         self.mlp_ratio = mlp_ratio
         self.drop_path_rate = drop_path_rate
         self.remat = remat
-        self.norm1 = self._norm("norm1")
+        self.norm1 = LayerNormalization(dtype=self.dtype_policy, name="norm1")
         self.attn = MultiHeadPoolingAttention(
             dim=attention_dim,
             num_heads=num_heads,
@@ -92,7 +87,7 @@ class MultiscaleBlock(keras.layers.Layer):
             name="pool_skip",
         )
         self.drop_path = StochasticDepth(drop_path_rate, dtype=self.dtype_policy, name="drop_path")
-        self.norm2 = self._norm("norm2")
+        self.norm2 = LayerNormalization(dtype=self.dtype_policy, name="norm2")
         self.mlp = MLP(
             hidden_dim=int(attention_dim * mlp_ratio),
             output_dim=output_dim,
@@ -100,55 +95,54 @@ class MultiscaleBlock(keras.layers.Layer):
             name="mlp",
         )
 
-    def _norm(self, name):
-        return keras.layers.LayerNormalization(
-            epsilon=NORM_EPSILON,
-            beta_initializer=bias_initializer(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-
     def build(self, input_shape):
         self.norm1.build(input_shape)
         self.attn.build(input_shape)
-        self.widen_attention = self._widen("proj_attention", input_shape[-1], self.attention_dim)
+        self.proj_attention = self._projection("proj_attention", input_shape[-1], self.attention_dim)
         self.pool_skip.build((*input_shape[:-1], self.attention_dim))
         attended = self.attn.compute_output_shape(input_shape)
         self.norm2.build(attended)
         self.mlp.build(attended)
-        self.widen_mlp = self._widen("proj_mlp", self.attention_dim, self.output_dim)
+        self.proj_mlp = self._projection("proj_mlp", self.attention_dim, self.output_dim)
 
-    def _widen(self, name, input_dim, output_dim):
+    def _projection(self, name, input_dim, output_dim):
+        """The skip path's change of width, None where there is none."""
         if input_dim == output_dim:
             return None
-        layer = dense(output_dim, name=name, dtype=self.dtype_policy)
+        layer = Dense(output_dim, dtype=self.dtype_policy, name=name)
         layer.build((None, input_dim))
         return layer
 
-    def call(self, tokens, training=False):
-        if not training:
-            return self._transform(tokens)
-        scales = []
-        if self.drop_path_rate:
-            scales = [self.drop_path.draw(tokens) for _ in range(2)]
-        transform = functools.partial(self._transform, training=True)
-        if self.remat:
-            transform = keras.remat(transform)
-        return transform(tokens, *scales)
+    @property
+    def widen_attention(self):
+        """`proj_attention` under the name in weight files of version 0.1, where Keras looks too."""
+        return self.proj_attention
 
-    def _transform(self, tokens, *scales, training=False):
-        attention_scale, mlp_scale = scales or (None, None)
-        # The norms' gains and offsets go into the weights of the layers behind them.
-        normed = kernels.normalize(tokens, NORM_EPSILON)
-        attend = functools.partial(self.attn, normed, norm=self.norm1)
-        if self.widen_attention is not None:
-            tokens = apply_dense(self.widen_attention, normed, self.norm1)
-        tokens = _with_branch(self.pool_skip(tokens), attend, attention_scale)
-        normed = kernels.normalize(tokens, NORM_EPSILON)
-        mlp = functools.partial(self.mlp, normed, norm=self.norm2, training=training)
-        if self.widen_mlp is not None:
-            tokens = apply_dense(self.widen_mlp, normed, self.norm2)
-        return _with_branch(tokens, mlp, mlp_scale)
+    @property
+    def widen_mlp(self):
+        """`proj_mlp`, likewise."""
+        return self.proj_mlp
+
+    def call(self, tokens, training=False):
+        # Drawn here, as with `remat` what follows runs again for the gradient.
+        scales = ()
+        if training and self.drop_path_rate:
+            scales = [self.drop_path.draw(tokens) for _ in range(2)]
+        forward = functools.partial(self._forward, training=training)
+        if training and self.remat:
+            forward = keras.remat(forward)
+        return forward(tokens, *scales)
+
+    def _forward(self, tokens, attention_scale=None, mlp_scale=None, *, training):
+        normed = self.norm1(tokens, training=training)
+        skip = tokens if self.proj_attention is None else self.proj_attention(normed)
+        branch = self.attn(normed, training=training)
+        tokens = self.pool_skip(skip) + self.drop_path(branch, attention_scale, training=training)
+
+        normed = self.norm2(tokens, training=training)
+        skip = tokens if self.proj_mlp is None else self.proj_mlp(normed)
+        branch = self.mlp(normed, training=training)
+        return skip + self.drop_path(branch, mlp_scale, training=training)
 
     def compute_output_shape(self, input_shape):
         return (*self.attn.compute_output_shape(input_shape)[:-1], self.output_dim)
@@ -176,9 +170,3 @@ class MultiscaleBlock(keras.layers.Layer):
             **{key: attention[key] for key in shared},
         }
 
-
-def _with_branch(skip, branch, scale):
-    """skip + scale * branch."""
-    if scale is None:
-        return branch(residual=skip)
-    return skip + branch() * scale

@@ -44,13 +44,13 @@ def linear_interpolation(source, target):
 
 @keras.saving.register_keras_serializable(package="mvit_tf")
 class RelativePositions(keras.layers.Layer):
-    """Relative position scores of queries against every key place, one axis at a time.
+    """Relative position scores of queries against the positions of keys, one axis at a time.
 
     The score of query i and key j is q_i . R_t[i, j] + q_i . R_h[i, j] + q_i . R_w[i, j],
-    which depends on j only through its place on each axis. The layer returns the scores per
-    place, and `key_codes` holds which places each key has as zeros and ones, so that one
-    matrix product of the concatenations [q, scores] and [k, codes] gives q.k + bias: no
-    tensor of the attention's size is gathered or added.
+    which depends on j only through its position on each axis. The layer returns the scores per
+    position, and `one_hot_keys` the positions of each key, so that one matrix product of the
+    concatenations [q, scores] and [k, one-hot] gives q.k + bias: no tensor of the attention's
+    size is gathered or added.
 
     Args:
         query_grid: three ints, (T, H, W) of the queries.
@@ -61,7 +61,7 @@ class RelativePositions(keras.layers.Layer):
         class_token: bool. The class token takes part in no relative position.
 
     Input shape: (B, heads, Nq, head_dim), before scaling. Output shape: (B, heads, Nq, K),
-    K the number of key places on the axes in use.
+    K the number of key positions on the axes in use.
     """
 
     def __init__(self, *, query_grid, key_grid, table_lengths, class_token=True, **kwargs):
@@ -71,7 +71,7 @@ class RelativePositions(keras.layers.Layer):
         self.table_lengths = tuple(table_lengths)
         self.class_token = class_token
         self.axes = [axis for axis in range(3) if self.table_lengths[axis] is not None]
-        self.places = sum(self.key_grid[axis] for axis in self.axes)
+        self.num_positions = sum(self.key_grid[axis] for axis in self.axes)
 
     def build(self, input_shape):
         head_dim = input_shape[-1]
@@ -105,7 +105,7 @@ class RelativePositions(keras.layers.Layer):
         scores = ops.concatenate(scores, axis=-1)
         if self.class_token:
             none = ops.zeros_like(first[..., :1])
-            none = ops.tile(none, (1, 1, 1, self.places))
+            none = ops.tile(none, (1, 1, 1, self.num_positions))
             scores = ops.concatenate([none, scores], axis=2)
         return scores
 
@@ -120,15 +120,17 @@ class RelativePositions(keras.layers.Layer):
         rows = ops.take(table, relative_index(query_size, key_size), axis=0)
         return ops.cast(ops.transpose(rows, (0, 2, 1)), dtype)
 
-    def key_codes(self):
-        """Which place each key has on each axis: zeros and ones, float32 (Nk, K)."""
-        places = np.indices(self.key_grid).reshape(3, -1)
-        codes = np.concatenate([np.eye(self.key_grid[a])[places[a]] for a in self.axes], axis=1)
-        first = np.zeros((int(self.class_token), codes.shape[1]))
-        return np.concatenate([first, codes]).astype(np.float32)
+    def one_hot_keys(self):
+        """The position of each key on each axis as zeros and a one, float32 (Nk, K)."""
+        positions = np.indices(self.key_grid).reshape(3, -1)
+        one_hot = np.concatenate(
+            [np.eye(self.key_grid[axis])[positions[axis]] for axis in self.axes], axis=1
+        )
+        first = np.zeros((int(self.class_token), one_hot.shape[1]))
+        return np.concatenate([first, one_hot]).astype(np.float32)
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.places)
+        return (*input_shape[:-1], self.num_positions)
 
     def get_config(self):
         return {

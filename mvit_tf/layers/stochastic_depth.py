@@ -30,10 +30,16 @@ class StochasticDepth(keras.layers.Layer):
             self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, scale=None, training=False):
+        """Scales each sample's branch.
+
+        Args:
+            inputs: (B, ...).
+            scale: what `draw` returned, where the layer runs twice and must do the same.
+        """
         if not training or not self.rate:
             return inputs
-        return inputs * self.draw(inputs)
+        return inputs * (self.draw(inputs) if scale is None else scale)
 
     def draw(self, inputs):
         """What to multiply the samples of a branch by, (B, 1, ...): 0 or `1 / (1 - rate)`."""

@@ -1,13 +1,5 @@
-"""Configs, the functional builder and the named models."""
+"""Configs, the model and the named models. Configs need neither Keras nor TensorFlow."""
 
-from mvit_tf.models.builder import build_mvit
-from mvit_tf.models.config import BlockSpec, MViTConfig
-from mvit_tf.models.registry import get_config, list_models
+import lazy_loader
 
-__all__ = [
-    "BlockSpec",
-    "MViTConfig",
-    "build_mvit",
-    "get_config",
-    "list_models",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

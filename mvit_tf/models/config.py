@@ -2,14 +2,21 @@
 
 import dataclasses
 import difflib
+import functools
+import math
+import numbers
+import warnings
 
 from mvit_tf.errors import UserError
-from mvit_tf.layers.attention import RESIDUAL_POOLING_MODES
-from mvit_tf.layers.multiscale_block import skip_kernel
-from mvit_tf.layers.token_pooling import POOL_MODES, pooled_grid
-from mvit_tf.layers.tokens import grid_length
-
-CHANNELS = 3
+from mvit_tf.geometry import (
+    CHANNELS,
+    POOL_MODES,
+    RESIDUAL_POOLING_MODES,
+    convolved_size,
+    pooled_grid,
+    sequence_length,
+    skip_kernel,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,12 +62,11 @@ class BlockSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MViTConfig:
-    """An MViT, MViTv2 or ViT for video, or for images when `image` is set.
+    """An MViT, MViTv2 or ViT for video or images.
 
     Attributes:
-        input_size: (T, H, W) in frames and pixels; T is 1 for images.
-        image: whether the model takes (H, W, 3) instead of (T, H, W, 3).
-        num_classes: classes of the head.
+        input_shape: (T, H, W, 3) in frames and pixels, or (H, W, 3) for an image model.
+        num_classes: classes of the head; 0 for no head, the model's output being the features.
         depths: blocks per stage; a stage has twice the channels and heads of the one before.
         embed_dim: channels of the first stage.
         num_heads: heads of the first stage.
@@ -71,7 +77,8 @@ class MViTConfig:
         pool_kernel: kernel of the q, k, v pooling, or None for stride + 1 on strided axes.
         pool_mode: "conv" (depthwise convolution and norm), "max" or "avg".
         pool_every_query: whether queries are pooled at stride 1 in all other blocks too.
-        widen_in: "mlp" (MViT: in a stage's last block) or "attention" (MViTv2: in the first).
+        expand_in: where the channels double, "mlp" (MViT: in a stage's last block) or
+            "attention" (MViTv2: in the first).
         positions: absolute positions, "separate", "joint" or "none".
         relative_positions: "none", "space" or "space_time".
         residual_pooling: "none", "patches" or "all" (with the class token).
@@ -86,8 +93,7 @@ class MViTConfig:
         UserError: a value out of its range, named with the legal one.
     """
 
-    input_size: tuple[int, int, int] = (16, 224, 224)
-    image: bool = False
+    input_shape: tuple[int, ...] = (16, 224, 224, 3)
     num_classes: int = 400
     depths: tuple[int, ...] = (1, 2, 11, 2)
     embed_dim: int = 96
@@ -100,7 +106,7 @@ class MViTConfig:
     pool_kernel: tuple[int, int, int] | None = (3, 3, 3)
     pool_mode: str = "conv"
     pool_every_query: bool = False
-    widen_in: str = "mlp"
+    expand_in: str = "mlp"
     positions: str = "separate"
     relative_positions: str = "none"
     residual_pooling: str = "none"
@@ -113,94 +119,112 @@ class MViTConfig:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         self._check_choices()
-        self._check_triples()
+        self._check_sizes()
         self._check_numbers()
-        self._check_input_size()
+        self._check_input_shape()
 
     def _check_choices(self):
         choices = {
             "pool_mode": POOL_MODES,
-            "widen_in": ("mlp", "attention"),
+            "expand_in": ("mlp", "attention"),
             "positions": ("separate", "joint", "none"),
             "relative_positions": ("none", "space", "space_time"),
             "residual_pooling": RESIDUAL_POOLING_MODES,
             "readout": ("class_token", "mean", "mean_before_norm"),
+            **dict.fromkeys(("pool_every_query", "class_token", "qkv_bias"), (True, False)),
         }
         for name, legal in choices.items():
-            if getattr(self, name) not in legal:
-                raise UserError(f"{name} must be one of {legal}, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if type(value) is not type(legal[0]) or value not in legal:
+                raise UserError(f"{name} must be one of {legal}, got {value!r}")
         if self.readout == "class_token" and not self.class_token:
             raise UserError(
                 "readout='class_token' needs class_token=True; use readout='mean' without one"
             )
 
-    def _check_triples(self):
-        names = ("input_size", "patch_kernel", "patch_stride", "query_stride", "key_stride")
+    def _check_sizes(self):
+        names = ("patch_kernel", "patch_stride", "query_stride", "key_stride", "patch_padding")
         if self.pool_kernel is not None:
             names += ("pool_kernel",)
-        for name in (*names, "patch_padding"):
-            value = getattr(self, name)
+        for name in names:
             lowest = 0 if name == "patch_padding" else 1
-            if not (
-                isinstance(value, tuple)
-                and len(value) == 3
-                and all(type(size) is int and size >= lowest for size in value)
-            ):
-                raise UserError(f"{name} must be three ints (T, H, W) >= {lowest}, got {value!r}")
+            if not _are_ints(getattr(self, name), lowest, length=3):
+                raise UserError(
+                    f"{name} must be three ints (T, H, W) >= {lowest}, got {getattr(self, name)!r}"
+                )
+        if not _are_ints(self.depths, 1) or not self.depths:
+            raise UserError(f"depths must be ints >= 1, one a stage, got {self.depths!r}")
 
     def _check_numbers(self):
-        for name in ("num_classes", "embed_dim", "num_heads"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise UserError(f"{name} must be an int >= 1, got {value!r}")
-        if not self.depths or not all(type(d) is int and d >= 1 for d in self.depths):
-            raise UserError(f"depths must be ints >= 1, one a stage, got {self.depths!r}")
+        for name, lowest in (("num_classes", 0), ("embed_dim", 1), ("num_heads", 1)):
+            if not _are_ints((getattr(self, name),), lowest):
+                raise UserError(f"{name} must be an int >= {lowest}, got {getattr(self, name)!r}")
         if self.embed_dim % self.num_heads:
             raise UserError(
                 f"embed_dim={self.embed_dim} must be a multiple of num_heads={self.num_heads}"
             )
-        for name in ("drop_path_rate", "head_dropout_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
-        if self.mlp_ratio <= 0:
-            raise UserError(f"mlp_ratio must be above 0, got {self.mlp_ratio!r}")
+        for name in ("drop_path_rate", "head_dropout_rate", "mlp_ratio"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise UserError(f"{name} must be a number, got {value!r}")
+            # Comparisons with NaN are false.
+            if name != "mlp_ratio" and not 0 <= value < 1:
+                raise UserError(f"{name} must be in [0, 1), got {value!r}")
+        if not (math.isfinite(self.mlp_ratio) and self.embed_dim * self.mlp_ratio >= 1):
+            raise UserError(
+                f"mlp_ratio must be finite and give at least one hidden unit for "
+                f"embed_dim={self.embed_dim}, got {self.mlp_ratio!r}"
+            )
 
-    def _check_input_size(self):
-        if self.image and self.input_size[0] != 1:
-            raise UserError(f"an image model has T = 1, got input_size={self.input_size}")
-        for axis, size, stride in zip("THW", self.input_size, self.patch_stride, strict=True):
+    def _check_input_shape(self):
+        shape = self.input_shape
+        if not _are_ints(shape, 1) or len(shape) not in (3, 4) or shape[-1] != CHANNELS:
+            raise UserError(
+                f"input_shape must be (T, H, W, {CHANNELS}) for video or (H, W, {CHANNELS}) for "
+                f"images, got {shape!r}"
+            )
+        for axis, size, stride, pad, kernel in zip(
+            "THW",
+            self.input_size,
+            self.patch_stride,
+            self.patch_padding,
+            self.patch_kernel,
+            strict=True,
+        ):
             if size % stride:
                 below = size // stride * stride
                 fits = f"{below} or {below + stride}" if below else f"{stride}"
                 raise UserError(
-                    f"input_size {axis} = {size} must be a multiple of {stride} (the patch "
-                    f"stride); the nearest that fit: {fits}"
+                    f"input_shape={shape}: {axis} = {size} must be a multiple of {stride} (the "
+                    f"patch stride); the nearest that fit: {fits}"
                 )
-        kernels_fit = all(
-            size + 2 * pad >= kernel
-            for size, pad, kernel in zip(
-                self.input_size, self.patch_padding, self.patch_kernel, strict=True
-            )
-        )
-        if not kernels_fit:
-            raise UserError(
-                f"input_size={self.input_size} is smaller than patch_kernel={self.patch_kernel}"
-            )
+            if size + 2 * pad < kernel:
+                raise UserError(
+                    f"input_shape={shape} is smaller than patch_kernel={self.patch_kernel}"
+                )
+
+    @property
+    def image(self):
+        """Whether the model takes images."""
+        return len(self.input_shape) == 3
+
+    @property
+    def input_size(self):
+        """(T, H, W) of the input; T is 1 for images."""
+        return (1, *self.input_shape[:-1])[-3:]
 
     @property
     def patch_grid(self):
         """(T, H, W) of the tokens that enter the first block."""
         return tuple(
-            (size + 2 * pad - kernel) // stride + 1
-            for size, pad, kernel, stride in zip(
+            convolved_size(*axis)
+            for axis in zip(
                 self.input_size,
-                self.patch_padding,
                 self.patch_kernel,
                 self.patch_stride,
+                self.patch_padding,
                 strict=True,
             )
         )
@@ -212,7 +236,7 @@ class MViTConfig:
 
     def sequence_length(self, grid):
         """Number of tokens on a grid, the class token included."""
-        return grid_length(grid, self.class_token)
+        return sequence_length(grid, self.class_token)
 
     def blocks(self):
         """The blocks, in order.
@@ -242,9 +266,9 @@ class MViTConfig:
                     BlockSpec(
                         index=index,
                         stage=stage,
-                        input_dim=width // 2 if first and self.widen_in == "attention" else width,
+                        input_dim=width // 2 if first and self.expand_in == "attention" else width,
                         attention_dim=width,
-                        output_dim=2 * width if last and self.widen_in == "mlp" else width,
+                        output_dim=2 * width if last and self.expand_in == "mlp" else width,
                         num_heads=self.num_heads * 2**stage,
                         grid=grid,
                         query_grid=pooled_grid(grid, query_kernel, query_stride),
@@ -292,17 +316,73 @@ class MViTConfig:
         Raises:
             UserError: an unknown field, with the nearest known one; a value out of range.
         """
-        names = [field.name for field in dataclasses.fields(self)]
-        for key in changes:
-            if key not in names:
-                nearest = difflib.get_close_matches(key, names, n=1)
-                hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {names}"
-                raise UserError(f"unknown model field {key!r}{hint}")
-        return dataclasses.replace(self, **changes)
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return MViTConfig(**{**fields, **_current_names(changes, image=self.image)})
 
     def to_dict(self):
-        """Plain data for YAML and JSON; `MViTConfig().replace(**data)` reads it back."""
+        """Plain data for YAML and JSON; `MViTConfig(**data)` reads it back."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
         }
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(MViTConfig))
+
+
+def _accept_former_names(config_class):
+    """Makes the constructor take the field names of version 0.1 too, with a warning."""
+    construct = config_class.__init__
+
+    @functools.wraps(construct)
+    def __init__(self, **fields):
+        construct(self, **_current_names(fields))
+
+    config_class.__init__ = __init__
+    return config_class
+
+
+def _current_names(fields, image=False):
+    """Fields of `MViTConfig` from those of this version or of version 0.1.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    fields = dict(fields)
+    if "widen_in" in fields:
+        _warn_of_former_name("widen_in", "expand_in")
+        fields["expand_in"] = fields.pop("widen_in")
+    if "input_size" in fields or "image" in fields:
+        _warn_of_former_name("input_size and image", "input_shape=(T, H, W, 3) or (H, W, 3)")
+        image = fields.pop("image", image)
+        size = tuple(fields.pop("input_size", MViTConfig.input_shape[:-1]))
+        fields["input_shape"] = (*(size[1:] if image else size), CHANNELS)
+    for name in fields:
+        if name not in FIELDS:
+            nearest = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(FIELDS)}"
+            raise UserError(f"unknown model field {name!r}{hint}")
+    return fields
+
+
+def _warn_of_former_name(former, current):
+    warnings.warn(f"{former} of MViTConfig is now {current}", FutureWarning, stacklevel=4)
+
+
+_accept_former_names(MViTConfig)
+
+
+def _plain(value):
+    """Lists as tuples and integers of other libraries as Python's."""
+    if isinstance(value, list | tuple):
+        return tuple(_plain(element) for element in value)
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if is_integer else value
+
+
+def _are_ints(values, lowest, length=None):
+    return (
+        isinstance(values, tuple)
+        and length in (None, len(values))
+        and all(type(value) is int and value >= lowest for value in values)
+    )

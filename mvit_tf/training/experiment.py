@@ -33,8 +33,7 @@ from mvit_tf.training.typed_values import (
 # Fields of MViTConfig that follow from other keys of the experiment.
 _DERIVED_MODEL_FIELDS = {
     "num_classes": "the classes of data.train",
-    "input_size": "model.input_shape",
-    "image": "model.name",
+    "input_shape": "model.input_shape",
 }
 
 
@@ -169,7 +168,7 @@ class Experiment(hyperparams.Config):
         config = get_config(self.model.name)
         fields = self.model.overrides.as_dict()
         if self.model.input_shape is not None:
-            fields["input_size"] = tuple(self.model.input_shape)
+            fields["input_shape"] = (*self.model.input_shape, 3)
         return config.replace(num_classes=num_classes, **fields)
 
     @property
@@ -285,7 +284,7 @@ def _check_combinations(experiment: Experiment, source: str):
         experiment.augmentation()
     except UserError as error:
         # Under the name that the reader of the message can set.
-        message = str(error).replace("input_size", "model.input_shape")
+        message = str(error).replace("input_shape", "model.input_shape")
         raise UserError(f"{source}: {message}") from error
     if config.image:
         raise UserError(

@@ -12,7 +12,6 @@ from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_datas
 from mvit_tf.data.video_list import VideoList, load_video_list, split_validation
 from mvit_tf.errors import UserError
 from mvit_tf.factory import published_set
-from mvit_tf.layers.kernels.compiled import start_xla_quietly
 from mvit_tf.models import build_mvit
 from mvit_tf.training import callbacks, checkpoints
 from mvit_tf.training.distribution import (
@@ -131,7 +130,6 @@ def _train(experiment, directory, strategy):
     num_classes = len(videos.class_names)
     dataset = dataset.map(lambda clips, labels: (clips, tf.one_hot(labels, num_classes)))
     saver = callbacks.Checkpoints(store=directory.checkpoints, progress=progress)
-    start_xla_quietly()
     with ledger.user_errors():
         model.fit(
             dataset,

@@ -8,7 +8,7 @@ from mvit_tf.layers import kernels
 from mvit_tf.layers.kernels import generic_kernels
 
 RNG = np.random.default_rng(0)
-PLACES = [0, 2, 3, 7]
+POSITIONS = [0, 2, 3, 7]
 
 
 def normal(*shape, scale=1.0, shift=0.0):
@@ -16,33 +16,51 @@ def normal(*shape, scale=1.0, shift=0.0):
 
 
 CASES = {
-    "normalize": (lambda k, x: k.normalize(x, 1e-6), [normal(3, 5, 16, scale=3, shift=2)]),
-    "project": (
-        lambda k, *arguments: k.project(*arguments),
+    "layer_normalization": (
+        lambda k, *arguments: k.layer_normalization(*arguments, 1e-6),
+        [normal(3, 5, 16, scale=3, shift=2), normal(16, shift=1), normal(16)],
+    ),
+    "layer_normalization_in_training": (
+        lambda k, *arguments: k.layer_normalization(*arguments, 1e-6, training=True),
+        [normal(3, 5, 16, scale=3, shift=2), normal(16, shift=1), normal(16)],
+    ),
+    "dense": (
+        lambda k, *arguments: k.dense(*arguments),
         [normal(33, 16), normal(16, 24), normal(24)],
     ),
-    "mlp": (
-        lambda k, *arguments: k.mlp(*arguments),
+    "gelu_dense": (
+        lambda k, *arguments: k.gelu_dense(*arguments),
         # Wide enough that both tails of the GELU are met.
-        [normal(33, 16), normal(16, 64), normal(64), normal(64, 24), normal(24)],
+        [normal(33, 64, scale=4), normal(64, 24), normal(24)],
     ),
     "attend": (
         lambda k, *arguments: k.attend(*arguments),
         [normal(2, 3, 17, 8), normal(2, 3, 11, 8), normal(2, 3, 11, 6)],
     ),
-    "take_tokens": (lambda k, x: k.take_tokens(x, PLACES), [normal(2, 9, 4)]),
+    "take_tokens": (lambda k, x: k.take_tokens(x, POSITIONS), [normal(2, 9, 4)]),
     "split": (lambda k, x: tf.concat(k.split(x, [1, 5], 1)[::-1], 1), [normal(2, 6, 4)]),
 }
 
 
 # Where the generic kernel computes in float32 whatever it gets.
 DEFINITIONS = {
-    "attend": lambda q, k, v: tf.nn.softmax(q @ tf.linalg.matrix_transpose(k)) @ v,
-    "normalize": lambda x: (
-        (x - tf.reduce_mean(x, -1, keepdims=True))
-        / tf.sqrt(tf.math.reduce_variance(x, -1, keepdims=True) + 1e-6)
+    "attend": lambda q, k, v: tf.transpose(
+        tf.nn.softmax(q @ tf.linalg.matrix_transpose(k)) @ v, (0, 2, 1, 3)
+    ),
+    **dict.fromkeys(
+        ["layer_normalization", "layer_normalization_in_training"],
+        lambda x, gamma, beta: (
+            (x - tf.reduce_mean(x, -1, keepdims=True))
+            / tf.sqrt(tf.math.reduce_variance(x, -1, keepdims=True) + 1e-6)
+            * gamma
+            + beta
+        ),
     ),
 }
+# Arguments that have a batch.
+BATCHED = dict.fromkeys(
+    ["layer_normalization", "layer_normalization_in_training", "dense", "gelu_dense"], 1
+)
 
 
 def value_and_gradients(function, arguments, upstream):
@@ -66,7 +84,7 @@ def test_results_and_gradients(name, dtype, tolerance, batch):
 
     signature = [tf.TensorSpec(a.shape, a.dtype) for a in arguments]
     if batch == "unknown":
-        batched = {"project": 1, "mlp": 1}.get(name, len(arguments))
+        batched = BATCHED.get(name, len(arguments))
         signature[:batched] = [
             tf.TensorSpec([None, *spec.shape[1:]], spec.dtype) for spec in signature[:batched]
         ]
@@ -79,10 +97,3 @@ def test_results_and_gradients(name, dtype, tolerance, batch):
         assert got.dtype == dtype
         error = np.abs(tf.cast(got, tf.float64) - exact).max() / np.abs(exact).max()
         assert error < tolerance
-
-
-def test_mlp_for_inference_computes_the_same():
-    function, arguments = CASES["mlp"]
-    np.testing.assert_allclose(
-        kernels.mlp_inference(*arguments), function(kernels, *arguments), rtol=0, atol=2e-4
-    )

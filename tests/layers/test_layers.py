@@ -71,6 +71,9 @@ CASES = {
         {"attention_dim": 16, "output_dim": 16, **HEADS, **V2},
         (LENGTH, 8),
     ),
+    "norm": (layers.LayerNormalization, {"epsilon": 1e-5}, (LENGTH, 8)),
+    "dense": (layers.Dense, {"units": 12}, (LENGTH, 8)),
+    "qkv": (layers.QKVDense, {"units": 24}, (LENGTH, 8)),
     "mlp": (layers.MLP, {"hidden_dim": 16, "output_dim": 12}, (LENGTH, 8)),
     "patches": (
         layers.PatchEmbedding,
@@ -182,16 +185,16 @@ def test_pooling_looks_only_at_what_it_takes(mode, class_token):
         grid=(3, 17, 22), kernel_size=(3, 3, 1), strides=(1, 8, 4), mode=mode,
         num_heads=2, class_token=class_token,
     )  # fmt: skip
-    assert pool.samples.size == (3, 7, 6)
-    assert pool.samples.padding == ((1, 1), (1, 1), (0, 0))
+    assert pool.windows.size == (3, 7, 6)
+    assert pool.windows.padding == ((1, 1), (1, 1), (0, 0))
     rng = np.random.default_rng(0)
     tokens = rng.standard_normal((2, 3 * 17 * 22 + class_token, 8)).astype(np.float32)
     expected = np.asarray(pool(tokens))
-    places = pool.samples.places + class_token
-    others = np.setdiff1d(np.arange(class_token, tokens.shape[1]), places)
+    positions = pool.windows.tokens[int(class_token) :]
+    others = np.setdiff1d(np.arange(class_token, tokens.shape[1]), positions)
     tokens[:, others] = np.nan
     np.testing.assert_array_equal(pool(tokens), expected)
-    for place in places[::7]:
+    for position in positions[::7]:
         changed = tokens.copy()
-        changed[:, place] += 10
+        changed[:, position] += 10
         assert np.abs(np.asarray(pool(changed)) - expected).max() > 0.1

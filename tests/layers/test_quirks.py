@@ -63,8 +63,8 @@ def test_max_pooling_pads_with_minus_infinity_and_average_counts_its_zeros():
     )
 
 
-def test_skip_path_of_a_widening_block_starts_from_the_normed_input():
-    for attention_dim, name in ((16, "widen_attention"), (8, "widen_mlp")):
+def test_skip_path_of_a_block_that_expands_starts_from_the_normed_input():
+    for attention_dim, name in ((16, "proj_attention"), (8, "proj_mlp")):
         block = layers.MultiscaleBlock(
             attention_dim=attention_dim, output_dim=16, num_heads=1, grid=GRID
         )
@@ -75,7 +75,7 @@ def test_skip_path_of_a_widening_block_starts_from_the_normed_input():
         for dense in (block.attn.proj, block.mlp.fc2):
             dense.kernel.assign(keras.ops.zeros_like(dense.kernel))
             dense.bias.assign(keras.ops.zeros_like(dense.bias))
-        norm = block.norm1 if name == "widen_attention" else block.norm2
+        norm = block.norm1 if name == "proj_attention" else block.norm2
         expected = getattr(block, name)(norm(x))
         np.testing.assert_allclose(block(x), expected, atol=1e-5)
 
@@ -96,7 +96,7 @@ def test_residual_pooling_leaves_the_class_token_out():
         layer.proj.kernel.assign(np.eye(8))
         layer.proj.bias.assign(np.zeros(8))
         outputs[mode] = np.asarray(layer(x))
-        queries = np.asarray(layer._pooled(x)[0]).transpose(0, 2, 1, 3).reshape(2, LENGTH, 8)
+        queries = np.asarray(layer._pooled(x)[0])
     np.testing.assert_array_equal(outputs["patches"][:, 0], outputs["none"][:, 0])
     np.testing.assert_allclose(
         outputs["patches"][:, 1:] - outputs["none"][:, 1:], queries[:, 1:], atol=1e-5
@@ -111,13 +111,13 @@ def test_relative_positions_see_unscaled_queries_and_no_class_token():
         relative_table_lengths=(3, 7, 7),
     )
     x = tokens(8)
-    queries, keys, _ = (np.asarray(part) for part in layer._pooled(x))
+    queries, keys = (np.asarray(layer._split_heads(part)) for part in layer._pooled(x)[:2])
     logits = queries * layer.head_dim**-0.5 @ keys.swapaxes(2, 3)
     tables = [np.asarray(table) for table in layer.relative_positions.tables]
-    query_places = np.indices((2, 2, 2)).reshape(3, -1)
-    key_places = np.indices(GRID).reshape(3, -1)
+    query_positions = np.indices((2, 2, 2)).reshape(3, -1)
+    key_positions = np.indices(GRID).reshape(3, -1)
     for table, query, key, query_size, key_size in zip(
-        tables, query_places, key_places, (2, 2, 2), GRID, strict=True
+        tables, query_positions, key_positions, (2, 2, 2), GRID, strict=True
     ):
         rows = table[relative_index(query_size, key_size)[query][:, key]]
         logits[:, :, 1:, 1:] += np.einsum("bhqc,qkc->bhqk", queries[:, :, 1:], rows)

@@ -8,7 +8,7 @@ import tensorflow as tf
 import mvit_tf
 
 TINY = {
-    "input_size": (4, 32, 32),
+    "input_shape": (4, 32, 32, 3),
     "embed_dim": 16,
     "depths": (1, 2),
     "key_stride": (1, 4, 4),
@@ -28,14 +28,13 @@ VARIANTS = {
     },
     "v2": {
         "pool_every_query": True,
-        "widen_in": "attention",
+        "expand_in": "attention",
         "positions": "none",
         "relative_positions": "space_time",
         "residual_pooling": "patches",
     },
     "v2_image_without_class_token": {
-        "image": True,
-        "input_size": (1, 32, 32),
+        "input_shape": (32, 32, 3),
         "patch_kernel": (1, 7, 7),
         "patch_stride": (1, 4, 4),
         "patch_padding": (0, 3, 3),
@@ -57,8 +56,8 @@ def config(request):
 
 
 def frames_for(config, batch=2, seed=0):
-    size = config.input_size[1:] if config.image else config.input_size
-    return np.random.default_rng(seed).standard_normal((batch, *size, 3)).astype(np.float32)
+    shape = (batch, *config.input_shape)
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def test_parameters_are_those_of_the_specs(config):
@@ -149,7 +148,7 @@ def test_lora_is_free():
 @pytest.mark.parametrize("size", [(4, 40, 24), (6, 52, 36), (8, 28, 44)])
 def test_any_multiple_of_the_patch_stride_works(size):
     for variant in ("v1", "v2"):
-        config = mvit_tf.MViTConfig(**{**TINY, **VARIANTS[variant], "input_size": size})
+        config = mvit_tf.MViTConfig(**{**TINY, **VARIANTS[variant], "input_shape": (*size, 3)})
         model = mvit_tf.build_mvit(config)
         assert np.isfinite(model(frames_for(config))).all()
 

@@ -1,5 +1,9 @@
 """What follows from the few numbers of a config."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 
 import mvit_tf
@@ -26,7 +30,7 @@ def test_sequence_shrinks_from_25089_to_393():
     assert {vit.sequence_length(spec.grid) for spec in vit.blocks()} == {1569}
 
 
-def test_channels_widen_in_the_last_mlp_or_the_first_attention():
+def test_channels_expand_in_the_last_mlp_or_the_first_attention():
     v1 = mvit_tf.get_config("mvit_b_16x4").blocks()
     assert [(s.input_dim, s.attention_dim, s.output_dim) for s in v1[:4]] == [
         (96, 96, 192),
@@ -76,16 +80,23 @@ def test_config_survives_plain_data():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"input_size": (16, 225, 224)}, "H = 225 must be a multiple of 4 .*224 or 228"),
-        ({"input_size": (15, 224, 224)}, "T = 15 must be a multiple of 2 .*14 or 16"),
-        ({"input_size": (16, 224)}, "three ints"),
+        ({"input_shape": (16, 225, 224, 3)}, "H = 225 must be a multiple of 4 .*224 or 228"),
+        ({"input_shape": (15, 224, 224, 3)}, "T = 15 must be a multiple of 2 .*14 or 16"),
+        ({"input_shape": (16, 224)}, r"\(T, H, W, 3\) for video or \(H, W, 3\)"),
         ({"num_heads": 5}, "num_heads=5"),
         ({"drop_path_rate": 1.0}, r"\[0, 1\), got 1.0"),
         ({"pool_mode": "mean"}, "'mean'"),
         ({"class_token": False}, "readout='mean'"),
         ({"depth": (1, 2)}, "'depth'; did you mean 'depths'"),
-        ({"image": True}, "T = 1"),
-        ({"num_classes": 0}, "num_classes must be an int >= 1, got 0"),
+        ({"input_shape": (16, 224, 224)}, r"\(T, H, W, 3\) for video or \(H, W, 3\)"),
+        ({"num_classes": -1}, "num_classes must be an int >= 0, got -1"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio must be finite"),
+        ({"mlp_ratio": float("inf")}, "mlp_ratio must be finite"),
+        ({"mlp_ratio": 0.001}, "at least one hidden unit for embed_dim=96, got 0.001"),
+        ({"drop_path_rate": float("nan")}, r"\[0, 1\), got nan"),
+        ({"head_dropout_rate": "0.1"}, "must be a number, got '0.1'"),
+        ({"qkv_bias": "no"}, r"qkv_bias must be one of \(True, False\), got 'no'"),
+        ({"class_token": 1}, "class_token must be one of"),
     ],
 )
 def test_mistakes_are_named(fields, message):
@@ -102,3 +113,35 @@ def test_unknown_model_names_the_nearest():
 def test_input_shape_must_be_frames_of_three_channels(shape):
     with pytest.raises(UserError, match=r"\(T, H, W, 3\)"):
         mvit_tf.create_model("mvit_b_16x4", input_shape=shape)
+
+
+def test_integers_of_numpy_are_integers():
+    config = mvit_tf.MViTConfig(num_classes=np.int64(7), depths=np.array([1, 2]).tolist())
+    assert type(config.num_classes) is int and config.depths == (1, 2)
+    shape = tuple(np.array([8, 64, 64, 3]))
+    assert mvit_tf.MViTConfig(input_shape=shape) == mvit_tf.MViTConfig(input_shape=(8, 64, 64, 3))
+
+
+@pytest.mark.parametrize("build", [mvit_tf.MViTConfig, mvit_tf.MViTConfig().replace])
+def test_former_field_names_are_accepted_and_say_the_new_ones(build):
+    with pytest.warns(FutureWarning, match="widen_in of MViTConfig is now expand_in"):
+        assert build(widen_in="attention").expand_in == "attention"
+    with pytest.warns(FutureWarning, match=r"is now input_shape=\(T, H, W, 3\)"):
+        assert build(input_size=(8, 64, 64)).input_shape == (8, 64, 64, 3)
+    image = {"patch_kernel": (1, 7, 7), "patch_stride": (1, 4, 4), "patch_padding": (0, 3, 3)}
+    with pytest.warns(FutureWarning):
+        config = build(image=True, input_size=(1, 64, 32), **image)
+    assert config.input_shape == (64, 32, 3) and config.image and config.input_size == (1, 64, 32)
+
+
+def test_geometry_needs_neither_keras_nor_tensorflow():
+    """`get_config`, `blocks`, `complexity` and `describe` in well under half a second."""
+    code = (
+        "import sys, time; start = time.perf_counter()\n"
+        "import mvit_tf; from mvit_tf.analysis.describe import describe\n"
+        "config = mvit_tf.get_config('mvitv2_s_16x4')\n"
+        "mvit_tf.complexity(config.replace(num_classes=7)), describe('mvit_b_16x4')\n"
+        "print([name for name in ('keras', 'tensorflow') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

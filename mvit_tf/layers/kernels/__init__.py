@@ -14,9 +14,9 @@ if keras.backend.backend() == "tensorflow":
     from mvit_tf.layers.kernels.tensorflow_attention import attend
     from mvit_tf.layers.kernels.tensorflow_convolutions import conv3d, depthwise_conv3d
     from mvit_tf.layers.kernels.tensorflow_tokens import (
-        mlp,
-        normalize,
-        project,
+        dense,
+        gelu_dense,
+        layer_normalization,
         split,
         take_tokens,
     )
@@ -24,26 +24,26 @@ else:
     from mvit_tf.layers.kernels.generic_kernels import (
         attend,
         conv3d,
+        dense,
         depthwise_conv3d,
-        mlp,
-        normalize,
-        project,
+        gelu_dense,
+        layer_normalization,
         split,
         take_tokens,
     )
 
 attention_weights = generic_kernels.attention_weights
-mlp_inference = generic_kernels.mlp
+padding_sides = generic_kernels.padding_sides
 
 __all__ = [
     "attend",
     "attention_weights",
     "conv3d",
+    "dense",
     "depthwise_conv3d",
-    "mlp",
-    "mlp_inference",
-    "normalize",
-    "project",
+    "gelu_dense",
+    "layer_normalization",
+    "padding_sides",
     "split",
     "take_tokens",
 ]

@@ -5,54 +5,49 @@ each, and the passes of a training step take as long as its matrix products.
 """
 
 import contextlib
+import contextvars
 import functools
-import os
-import sys
 
 import tensorflow as tf
 
-_enabled = True
+_process_wide = True
+# A context variable: an export in one thread leaves a training in another as it is.
+_here = contextvars.ContextVar("compiled_kernels", default=True)
 
 
 def compiled(function):
-    """Decorator: the function of tensors, compiled for every new combination of shapes."""
+    """Decorator: the function of tensors, compiled for every new combination of shapes.
+
+    The attribute `uncompiled` is the function as it was.
+    """
     with_xla = tf.function(function, autograph=False, jit_compile=True)
 
     @functools.wraps(function)
     def call(*arguments):
-        return (with_xla if _enabled else function)(*arguments)
+        return (with_xla if _process_wide and _here.get() else function)(*arguments)
 
+    call.uncompiled = function
     return call
+
+
+def enable_compiled_kernels(enabled: bool):
+    """Whether what is traced from now on, by any thread, has parts compiled by XLA.
+
+    They are the default in training, and twice as fast. Turn them off on a TensorFlow without
+    what XLA needs, such as CUDA's libdevice.
+    """
+    global _process_wide
+    _process_wide = bool(enabled)
 
 
 @contextlib.contextmanager
 def without_xla():
-    """What is traced in here has nothing compiled: for export, gradients are saved too.
+    """What this thread traces in here has no part compiled by XLA.
 
-    TF Serving refuses to run a graph with such a part.
+    For export: gradients are saved too, and TF Serving refuses a graph with such a part.
     """
-    global _enabled
-    before, _enabled = _enabled, False
+    token = _here.set(False)
     try:
         yield
     finally:
-        _enabled = before
-
-
-def start_xla_quietly():
-    """Compiles next to nothing while what goes to standard error is dropped.
-
-    When it first compiles, XLA says so there, whatever log level is set. For command lines that
-    promise to print words of their own only; `TF_CPP_MIN_LOG_LEVEL=0` lets it speak.
-    """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
-        return
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        compiled(lambda: tf.ones(2) + 1)()
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
+        _here.reset(token)

@@ -49,39 +49,31 @@ def split(x, sizes, axis):
     return ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis)
 
 
-def normalize(x, epsilon):
-    """(x - mean) / sqrt(variance + epsilon) over the last axis, computed in float32.
+def layer_normalization(x, gamma, beta, epsilon, training=False):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta over the last axis, in float32.
 
-    The gain and offset of layer normalisation are left to the caller, who can put them into the
-    matrix that comes next.
+    Args:
+        x: (..., C).
+        gamma, beta: (C,).
+        epsilon: float.
+        training: bool, whether gradients will be asked for; the result is the same.
     """
     values = ops.cast(x, "float32")
     centred = values - ops.mean(values, axis=-1, keepdims=True)
     variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-    return ops.cast(centred * ops.rsqrt(variance + epsilon), x.dtype)
+    normed = centred * ops.rsqrt(variance + epsilon)
+    return ops.cast(normed * ops.cast(gamma, "float32") + ops.cast(beta, "float32"), x.dtype)
 
 
-def project(x, kernel, bias):
+def dense(x, kernel, bias):
     """x kernel + bias of x (N, C); bias may be None."""
     outputs = ops.matmul(x, kernel)
     return outputs if bias is None else ops.add(outputs, bias)
 
 
-def mlp(x, kernel_1, bias_1, kernel_2, bias_2):
-    """gelu(x kernel_1 + bias_1) kernel_2 + bias_2 with the exact GELU.
-
-    Args:
-        x: (N, C).
-        kernel_1, bias_1: (C, hidden), (hidden,).
-        kernel_2, bias_2: (hidden, C'), (C',).
-
-    Returns:
-        (N, C').
-    """
-    # TensorFlow fuses this chain, of rank 2, into two operations where nothing else reads what
-    # lies between, as in inference.
-    hidden = ops.gelu(ops.add(ops.matmul(x, kernel_1), bias_1), approximate=False)
-    return ops.add(ops.matmul(hidden, kernel_2), bias_2)
+def gelu_dense(x, kernel, bias):
+    """gelu(x) kernel + bias of x (N, C), with the exact GELU; bias may be None."""
+    return dense(ops.gelu(x, approximate=False), kernel, bias)
 
 
 def attention_weights(queries, keys):
@@ -99,17 +91,17 @@ def attend(queries, keys, values):
         values: (B, heads, Nk, D').
 
     Returns:
-        (B, heads, Nq, D').
+        (B, Nq, heads, D').
     """
     weights = ops.cast(attention_weights(queries, keys), queries.dtype)
-    return ops.matmul(weights, values)
+    return ops.transpose(ops.matmul(weights, values), (0, 2, 1, 3))
 
 
-def take_tokens(tokens, places):
-    """The tokens (B, len(places), C) at some places of (B, N, C).
+def take_tokens(tokens, positions):
+    """The tokens (B, len(positions), C) at some positions of (B, N, C).
 
     Args:
         tokens: (B, N, C).
-        places: increasing numbers below N, known when the graph is built.
+        positions: increasing numbers below N, known when the graph is built.
     """
-    return ops.take(tokens, np.asarray(places, np.int32), axis=1)
+    return ops.take(tokens, np.asarray(positions, np.int32), axis=1)

@@ -17,7 +17,8 @@ def attend(queries, keys, values):
 
     @tf.custom_gradient
     def kernel(queries, keys, values):
-        outputs = tf.matmul(_softmax(queries, keys), values)
+        # Joined here, so that the gradient and the projection that follows keep one tensor.
+        outputs = _swap_heads(tf.matmul(_softmax(queries, keys), values))
 
         def gradient(upstream):
             # Not before the upstream gradient is there: the executor would run what depends on
@@ -25,8 +26,11 @@ def attend(queries, keys, values):
             with tf.control_dependencies([upstream]):
                 again = tf.identity(queries)
             weights = _softmax(again, keys)
+            # sum_j p_j dp_j = sum_d o_d do_d: a pass over the outputs, not over the softmax.
+            along = _swap_heads(_row_products(outputs, upstream))
+            upstream = _swap_heads(upstream)
             slope = tf.matmul(upstream, values, transpose_b=True)
-            slope = _softmax_gradient(weights, slope, outputs, upstream)
+            slope = _softmax_gradient(weights, slope, along)
             return (
                 tf.matmul(slope, keys),
                 tf.matmul(slope, queries, transpose_a=True),
@@ -38,11 +42,19 @@ def attend(queries, keys, values):
     return kernel(queries, keys, values)
 
 
+def _swap_heads(x):
+    """Between (B, heads, N, D) and (B, N, heads, D)."""
+    return tf.transpose(x, [0, 2, 1, 3])
+
+
 @compiled
-def _softmax_gradient(weights, slope, outputs, upstream):
+def _row_products(outputs, upstream):
+    return tf.reduce_sum(wide(outputs) * wide(upstream), -1, keepdims=True)
+
+
+@compiled
+def _softmax_gradient(weights, slope, along):
     """The gradient in the logits, of the gradient `slope` in the softmax."""
-    # sum_j p_j dp_j = sum_d o_d do_d: a pass over the outputs, not over the softmax.
-    along = tf.reduce_sum(wide(outputs) * wide(upstream), -1, keepdims=True)
     return narrow((wide(slope) - along) * wide(weights), weights.dtype)
 
 

@@ -1,0 +1,107 @@
+"""`keras.layers.Dense` on tokens: TensorFlow fuses and differentiates it better in rank 2."""
+
+import keras
+from keras import ops
+
+from mvit_tf.layers import kernels
+from mvit_tf.layers.initializers import bias_initializer, kernel_initializer
+from mvit_tf.layers.tokens import as_tensor
+
+
+@keras.saving.register_keras_serializable(package="mvit_tf")
+class Dense(keras.layers.Dense):
+    """A `keras.layers.Dense` with MViT's initial values and a kernel made for tokens.
+
+    The same numbers, weights, quantisation and LoRA as its parent's.
+
+    Args:
+        units: int, size of the output.
+        **kwargs: of `keras.layers.Dense`; the initial values are those of
+            `mvit_tf.layers.initializers` where none are given.
+
+    Input shape: (B, ..., C). Output shape: (B, ..., units).
+    """
+
+    def __init__(self, units, **kwargs):
+        kwargs.setdefault("kernel_initializer", kernel_initializer())
+        kwargs.setdefault("bias_initializer", bias_initializer())
+        super().__init__(units, **kwargs)
+
+    def call(self, inputs, after_gelu=False, training=None):
+        """Projects the last axis.
+
+        Args:
+            inputs: (B, ..., C).
+            after_gelu: bool. Apply the exact GELU to the inputs first, as a part of this layer:
+                its gradient computes the GELU again instead of keeping it, which for an MLP is
+                half of all that a training step keeps.
+        """
+        outputs = self._project(inputs, as_tensor(self.kernel), self.bias, after_gelu)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        # Keras' check refuses every subclass; these two compute what their parent does.
+        check = type_check and type(self) not in (Dense, QKVDense)
+        super().quantize(mode, type_check=check, config=config)
+
+    def quantized_call(self, inputs, after_gelu=False, training=None):
+        inputs = ops.gelu(inputs, approximate=False) if after_gelu else inputs
+        return super().quantized_call(inputs, training=training)
+
+    def _project(self, inputs, kernel, bias, after_gelu=False):
+        shape = (*ops.shape(inputs)[:-1], kernel.shape[-1])
+        rows = inputs if len(shape) == 2 else ops.reshape(inputs, (-1, inputs.shape[-1]))
+        project = kernels.gelu_dense if after_gelu else kernels.dense
+        outputs = project(rows, kernel, None if bias is None else as_tensor(bias))
+        if len(shape) == 2:
+            return outputs
+        # One unknown size, of the batch, can be left open; it keeps the others known.
+        known = inputs.shape[1:-1]
+        return ops.reshape(outputs, shape if None in known else (-1, *known, shape[-1]))
+
+
+@keras.saving.register_keras_serializable(package="mvit_tf")
+class QKVDense(Dense):
+    """The projection to queries, keys and values, side by side in one kernel (C, 3 * dim).
+
+    Called with tokens alone it is a `Dense`. Given the windows of the keys' pooling it splits the
+    result, and leaves out the work and the memory of the keys and values between the windows.
+
+    Args:
+        units: int, 3 * dim.
+        **kwargs: of `Dense`.
+
+    Input shape: (B, N, C). Output shape: (B, N, 3 * dim), or (B, N, dim), (B, M, dim) and
+    (B, M, dim) for the M tokens in the windows.
+    """
+
+    def call(self, inputs, key_windows=None, training=None):
+        """Projects tokens.
+
+        Args:
+            inputs: (B, N, C).
+            key_windows: PoolingWindows of keys and values, or None.
+        """
+        if key_windows is None:
+            return super().call(inputs)
+        sizes = [self.units // 3] * 3
+        weights = kernels.split(as_tensor(self.kernel), sizes, axis=1)
+        biases = (None,) * 3
+        if self.bias is not None:
+            biases = kernels.split(as_tensor(self.bias), sizes, axis=0)
+        seen = _in_windows(inputs, key_windows)
+        return [
+            self._project(tokens, kernel, bias)
+            for tokens, kernel, bias in zip((inputs, seen, seen), weights, biases, strict=True)
+        ]
+
+    def quantized_call(self, inputs, key_windows=None, training=None):
+        outputs = super().quantized_call(inputs, training=training)
+        if key_windows is None:
+            return outputs
+        queries, keys, values = ops.split(outputs, 3, axis=-1)
+        return [queries, _in_windows(keys, key_windows), _in_windows(values, key_windows)]
+
+
+def _in_windows(tokens, windows):
+    return tokens if windows.cover_grid else kernels.take_tokens(tokens, windows.tokens)

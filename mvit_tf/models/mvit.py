@@ -1,0 +1,167 @@
+"""The model: a functional Keras model that holds its config."""
+
+import keras
+
+from mvit_tf.layers.dense import Dense
+from mvit_tf.layers.embeddings import ClassToken, PatchEmbedding, PositionEmbedding
+from mvit_tf.layers.multiscale_block import MultiscaleBlock
+from mvit_tf.layers.normalization import LayerNormalization
+from mvit_tf.layers.readout import Readout
+from mvit_tf.layers.tokens import split_class_token
+from mvit_tf.models.config import MViTConfig
+
+
+@keras.saving.register_keras_serializable(package="mvit_tf")
+class MViT(keras.Model):
+    """Multiscale Vision Transformer (MViT, arXiv 2104.11227; MViTv2, arXiv 2112.01526).
+
+    A functional model: it saves to `.keras` and loads again with its config, clones, exports and
+    compiles as every Keras model does.
+
+    The layers `patch_embed`, `class_token`, `positions`, `block_00` ..., `norm`, `readout`
+    and `head` are stable end points: `model.get_layer("block_03").output` is the fourth
+    block's tokens, on every model.
+
+    Args:
+        config: MViTConfig, or its `to_dict()`.
+        remat: bool. In training, keep only the input of each block and compute the rest again
+            for the gradient (rematerialisation, activation checkpointing): the same numbers in
+            less memory and more time.
+        dtype: dtype policy of all layers but the head, which computes in float32; the global
+            policy when None.
+        **kwargs: `name` and `trainable` of `keras.Model`.
+
+    Input shape: normalised float frames (B, T, H, W, 3), or images (B, H, W, 3). Output shape:
+    logits (B, num_classes), float32; with `num_classes=0` the features (B, C) before the head.
+
+    Example:
+
+        config = mvit_tf.get_config("mvit_b_16x4").replace(num_classes=12)
+        model = mvit_tf.MViT(config)
+        logits = model(np.zeros((1, 16, 224, 224, 3)))
+        maps = model.feature_maps(np.zeros((1, 16, 224, 224, 3)))
+    """
+
+    def __init__(self, config, *, remat=False, dtype=None, **kwargs):
+        # === Validate ===
+        config = config if isinstance(config, MViTConfig) else MViTConfig(**config)
+        dtype = keras.dtype_policies.get(dtype) if dtype else keras.config.dtype_policy()
+
+        # === Functional model ===
+        # In float32 whatever Keras' own default: frames are rounded by the layers, if at all.
+        inputs = keras.Input(config.input_shape, dtype="float32", name="frames")
+        tokens = _embed(config, inputs, dtype)
+        for spec in config.blocks():
+            tokens = MultiscaleBlock(
+                attention_dim=spec.attention_dim,
+                output_dim=spec.output_dim,
+                num_heads=spec.num_heads,
+                grid=spec.grid,
+                pool_kernels=(spec.query_kernel, spec.key_kernel, spec.key_kernel),
+                pool_strides=(spec.query_stride, spec.key_stride, spec.key_stride),
+                pool_mode=config.pool_mode,
+                mlp_ratio=config.mlp_ratio,
+                qkv_bias=config.qkv_bias,
+                drop_path_rate=spec.drop_path_rate,
+                class_token=config.class_token,
+                residual_pooling=config.residual_pooling,
+                relative_table_lengths=spec.relative_table_lengths,
+                remat=remat,
+                dtype=dtype,
+                name=spec.name,
+            )(tokens)
+        outputs = _read_out(config, tokens, dtype)
+        if config.num_classes:
+            x = keras.layers.Dropout(config.head_dropout_rate, dtype=dtype, name="head_dropout")(
+                outputs
+            )
+            outputs = Dense(config.num_classes, dtype="float32", name="head")(x)
+        super().__init__(inputs, outputs, **kwargs)
+
+        # === Config ===
+        self.config = config
+        self.remat = remat
+        self._dtype = dtype
+
+    def feature_maps(self, frames):
+        """The tokens of every stage as maps, and the class token, of one call.
+
+        Args:
+            frames: as the model takes them.
+
+        Returns:
+            dict: `stage_1`, `stage_2`, ... (B, T, H, W, C), each stage's last block; and, on
+            models that have one, `class_token` (B, C) after the last norm.
+        """
+        return self.feature_extractor()(frames)
+
+    def feature_extractor(self):
+        """A functional model from frames to what `feature_maps` returns; shares the layers."""
+        maps = {}
+        for spec in self.config.blocks():
+            tokens = self.get_layer(spec.name).output
+            class_token, rest = split_class_token(tokens, self.config.class_token)
+            shape = (*spec.query_grid, spec.output_dim)
+            # Each stage's last block is the one that stays.
+            maps[f"stage_{spec.stage + 1}"] = keras.layers.Reshape(shape)(rest)
+        if class_token is not None:
+            norm = self.get_layer("norm")
+            maps["class_token"] = keras.layers.Flatten()(norm(class_token))
+        return keras.Model(self.inputs, maps, name=f"{self.name}_feature_maps")
+
+    def get_config(self):
+        # Not that of the functional model, which is its layers'.
+        return {
+            "config": self.config.to_dict(),
+            "remat": self.remat,
+            "dtype": keras.dtype_policies.serialize(self._dtype),
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+def build_mvit(config, *, name="mvit", dtype=None, remat=False):
+    """The model of a config: `MViT(config, ...)`, whose arguments these are."""
+    return MViT(config, name=name, dtype=dtype, remat=remat)
+
+
+def _embed(config, frames, dtype):
+    """Tokens (B, [1 +] T*H*W, C) of frames."""
+    if config.image:
+        frames = keras.layers.Reshape((1, *config.input_shape), name="one_frame")(frames)
+    tokens = PatchEmbedding(
+        embed_dim=config.embed_dim,
+        kernel_size=config.patch_kernel,
+        strides=config.patch_stride,
+        padding=config.patch_padding,
+        dtype=dtype,
+        name="patch_embed",
+    )(frames)
+    if config.class_token:
+        tokens = ClassToken(dtype=dtype, name="class_token")(tokens)
+    if config.positions != "none":
+        tokens = PositionEmbedding(
+            grid=config.patch_grid,
+            mode=config.positions,
+            class_token=config.class_token,
+            dtype=dtype,
+            name="positions",
+        )(tokens)
+    return tokens
+
+
+def _read_out(config, tokens, dtype):
+    """Features (B, C) of the last tokens."""
+    norm = LayerNormalization(dtype=dtype, name="norm")
+    readout = Readout(
+        mode="class_token" if config.readout == "class_token" else "mean",
+        class_token=config.class_token,
+        dtype=dtype,
+        name="readout",
+    )
+    # The norm acts on each token alone, so the class token may be taken before it.
+    return readout(norm(tokens)) if config.readout == "mean" else norm(readout(tokens))
