@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks import cases, inputs, models, report
 from benchmarks.implementations import NAMES, find_implementation
-from mvit_tf.cli.arguments import positive_int
+from mvit_tf.cli.arguments import list_of, one_of, positive_int
 from mvit_tf.cli.startup import quiet_tensorflow, run_cli
 
 _PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -35,7 +35,9 @@ def build_parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--rounds", metavar="N", type=positive_int, default=9, help="timed iterations (9)")
+    common.add_argument(
+        "--rounds", metavar="N", type=positive_int, default=9, help="timed iterations (9)"
+    )
     common.add_argument("--threads", metavar="N", type=positive_int, default=_PROCESSORS,
                         help="processors each may use (all)")  # fmt: skip
     common.add_argument("--output", metavar="FILE", type=Path, help="write all results as JSON")
@@ -43,25 +45,33 @@ def build_parser():
     parts = parser.add_subparsers(metavar="PART", required=True)
 
     model = parts.add_parser("model", parents=[common], help="models, every combination")
-    model.add_argument("--model", type=_words, default=["mvit_b_16x4"], help="(mvit_b_16x4)")
-    model.add_argument("--mode", type=_words_of(cases.MODES), default=["forward"],
+    model.add_argument("--model", type=list_of(str), default=["mvit_b_16x4"], help="(mvit_b_16x4)")
+    model.add_argument("--mode", type=list_of(one_of(*cases.MODES)), default=["forward"],
                        help="of forward, train (forward)")  # fmt: skip
-    model.add_argument("--batch", type=_numbers, default=[1], help="clips in an iteration (1)")
-    model.add_argument("--dtype", type=_words_of(cases.DTYPES), default=["float32"],
+    model.add_argument(
+        "--batch", type=list_of(positive_int), default=[1], help="clips in an iteration (1)"
+    )
+    model.add_argument("--dtype", type=list_of(one_of(*cases.DTYPES)), default=["float32"],
                        help="of float32, bfloat16 (float32)")  # fmt: skip
-    model.add_argument("--frames", type=_numbers, default=[None], help="(the model's own)")
-    model.add_argument("--size", type=_numbers, default=[None], help="(the model's own)")
+    model.add_argument(
+        "--frames", type=list_of(positive_int), default=[None], help="(the model's own)"
+    )
+    model.add_argument(
+        "--size", type=list_of(positive_int), default=[None], help="(the model's own)"
+    )
     model.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    model.add_argument("--implementations", type=_words, default=["ours"],
-                       help=f"of {', '.join(NAMES)}; ours@FOLDER is another checkout's (ours)")  # fmt: skip
+    model.add_argument("--implementations", type=list_of(str), default=["ours"],
+                       help=f"of {', '.join(NAMES)}; ours@FOLDER is another checkout's (ours)")
     model.set_defaults(run=run_models)
 
     loading = parts.add_parser("input", parents=[common], help="from video files to clips")
     loading.add_argument("sources", metavar="SOURCE", nargs="*",
                          help="files and folders; without any, videos are made")  # fmt: skip
     loading.add_argument("--model", default="mvit_b_16x4", help="that waits for the clips")
-    loading.add_argument("--batch", type=positive_int, default=2, help="clips in its training step (2)")
-    loading.add_argument("--implementations", type=_words, default=["ours"],
+    loading.add_argument(
+        "--batch", type=positive_int, default=2, help="clips in its training step (2)"
+    )
+    loading.add_argument("--implementations", type=list_of(str), default=["ours"],
                          help="of ours, ours@FOLDER, pytorchvideo (ours)")  # fmt: skip
     loading.set_defaults(run=run_inputs)
     return parser
@@ -74,6 +84,8 @@ def run_models(arguments):
         cases.Case(*values[:4], arguments.device, *values[4:], tiny=arguments.tiny)
         for values in itertools.product(*(getattr(arguments, axis) for axis in axes))
     ]
+    for case in wanted:
+        case.config()  # mistakes show before anything is started
     results = []
     with tempfile.TemporaryDirectory(prefix="mvit-benchmark-") as folder:
         for case in wanted:
@@ -108,23 +120,6 @@ def run(arguments):
     if arguments.output:
         text = json.dumps({"machine": facts, "results": results}, indent=2)
         arguments.output.write_text(text + "\n", encoding="utf-8")
-
-
-def _words(text):
-    return text.split(",")
-
-
-def _words_of(legal):
-    def parse(text):
-        if wrong := set(text.split(",")) - set(legal):
-            raise argparse.ArgumentTypeError(f"{wrong.pop()!r} is none of {', '.join(legal)}")
-        return text.split(",")
-
-    return parse
-
-
-def _numbers(text):
-    return [positive_int(word) for word in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -100,3 +100,10 @@ class Case:
     def targets(self):
         """The labels one-hot, float32 (B, num_classes)."""
         return np.eye(self.config().num_classes, dtype=np.float32)[self.labels()]
+
+
+def write_state_dict(*, case, layout, path):
+    """The weights that all share in a PyTorch layout, as an `.npz` file."""
+    import mvit_tf
+
+    np.savez(path, **mvit_tf.to_pytorch_state_dict(Case(**case).build_model(), layout))

@@ -138,9 +138,7 @@ class _Group:
         reference = next(iter(self._prepared.values()), prepared)["first_result"]
         difference = relative_difference(prepared["first_result"], reference)
         if not difference <= _TOLERANCE[self._case.dtype]:
-            self._left_out[name] = (
-                f"computes something else: relative difference {difference:.1e}"
-            )
+            self._left_out[name] = f"computes something else: relative difference {difference:.1e}"
             return False
         self.workers[name], self._implementations[name] = worker, implementation
         self._prepared[name] = {**prepared, "difference": difference}
@@ -182,9 +180,10 @@ def _weights_file(implementation, case, folder):
     options = {"case": dataclasses.asdict(dataclasses.replace(case, batch=1))}
     if implementation.style == "saved_model":
         # Of every type and checkout its own.
-        function, path = "write_saved_model", folder / str(abs(hash((implementation, case))))
+        function = "benchmarks.tensorflow_workload:write_saved_model"
+        path = folder / str(abs(hash((implementation, case))))
     elif implementation.peer:
-        function = "write_state_dict"
+        function = "benchmarks.cases:write_state_dict"
         size = "x".join(map(str, case.config().input_size))
         path = folder / f"{case.model}_{size}_{implementation.peer}.npz"
         options["layout"] = implementation.peer
@@ -194,7 +193,5 @@ def _weights_file(implementation, case, folder):
         return None
     # In a process of its own, whose memory is not the implementation's.
     with Worker(threads=1, package=implementation.package) as worker:
-        result = worker.call(
-            f"benchmarks.tensorflow_workload:{function}", {**options, "path": str(path)}
-        )
+        result = worker.call(function, {**options, "path": str(path)})
     return result or str(path)

@@ -3,7 +3,6 @@ SavedModel as served."""
 
 import functools
 
-import numpy as np
 import tensorflow as tf
 
 from benchmarks import cases
@@ -50,13 +49,6 @@ def training_step(model, *, jit_compile=False):
         return model.train_step((frames, targets))["loss"]
 
     return step
-
-
-def write_state_dict(*, case, layout, path):
-    """The weights that all share in a PyTorch layout, as an `.npz` file."""
-    import mvit_tf
-
-    np.savez(path, **mvit_tf.to_pytorch_state_dict(cases.Case(**case).build_model(), layout))
 
 
 def write_saved_model(*, case, path):
