@@ -4,7 +4,9 @@ import re
 
 # What XLA says when it first compiles, and, on older versions of TensorFlow, what is registered
 # at start-up, past any level of logging.
-_OF_TENSORFLOW = re.compile(r"([IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log messages before)")
+_OF_TENSORFLOW = re.compile(
+    r"[IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log messages before"
+)
 
 
 def own_words(stderr):

@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from mvit_tf.benchmark.peers import (  # noqa: F401
+from benchmarks.peers import (  # noqa: F401
     import_torchvision,
     pytorchvideo_model,
     stage_starts,

@@ -1,7 +1,8 @@
 """A config as the tables of the papers."""
 
 from mvit_tf.analysis.complexity import complexity
-from mvit_tf.models import get_config
+from mvit_tf.console import format_table
+from mvit_tf.models.registry import get_config
 
 
 def describe(name, **fields):
@@ -108,13 +109,3 @@ def _block_cells(config, spec, block):
         f"{block.macs / 1e9:.2f}",
         f"{block.attention_elements / 1e6:.2f}",
     ]
-
-
-def format_table(header, rows):
-    """Rows of text in aligned columns under a ruled header."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )

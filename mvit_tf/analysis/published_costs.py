@@ -1,8 +1,8 @@
 """Parameters and multiply-adds as the papers and the releases state them."""
 
 from mvit_tf.analysis.complexity import complexity
-from mvit_tf.analysis.describe import format_table
-from mvit_tf.models import get_config, list_models
+from mvit_tf.console import format_table
+from mvit_tf.models.registry import get_config, list_models
 
 _MVIT, _MVITV2 = "arXiv 2104.11227", "arXiv 2112.01526"
 

@@ -12,3 +12,19 @@ def positive_int(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return number
+
+
+def one_of(*legal: str):
+    """A type for words of a given few."""
+
+    def parse(text):
+        if text not in legal:
+            raise argparse.ArgumentTypeError(f"must be of {', '.join(legal)}, got {text!r}")
+        return text
+
+    return parse
+
+
+def list_of(parse):
+    """A type for several values with commas between them; `parse` makes each."""
+    return lambda text: list(dict.fromkeys(parse(part) for part in text.split(",")))

@@ -1,115 +1,107 @@
-"""Measures models, or with --input the loading of videos, beside other implementations.
+"""Tells how fast a model predicts and trains on this machine, in how much memory, and which
+batch is likely to fit.
 
-Each contestant runs in a process of its own with the same weights, input and number of threads;
-all are warmed up, then take single iterations in turn. Those in PyTorch take part where they are
-installed: pip install '.[compare]'. Before anything is timed, all have to agree on the numbers.
+Every line is measured in a process of its own, with random weights and frames.
 
-  mvit benchmark --quick                      see it work, on a tiny model
-  mvit benchmark                              the full comparison; hours on two cores
-  mvit benchmark --growth                     time and memory over frames and batch
-  mvit benchmark --input [FILE_OR_FOLDER...]  clips per second from video files
-  KERAS_BACKEND=jax mvit benchmark --device gpu --dtype bfloat16
+  mvit benchmark mvit_b_16x4 --mode train --batch 1,2,4 --frames 8,16 --dtype float32,bfloat16
 """
 
 import argparse
-import os
-from pathlib import Path
 
-from mvit_tf.cli.arguments import positive_int
+from mvit_tf.analysis.speed import (
+    MODES,
+    POLICIES,
+    Measurement,
+    Setting,
+    largest_batch,
+    measure_batches,
+)
+from mvit_tf.cli.arguments import list_of, one_of, positive_int
+from mvit_tf.console import format_table, progress
 
 NAME = "benchmark"
-SUMMARY = "time and memory of models and of video loading, beside other implementations"
-
-_MODELS = "mvit_b_16x4,mvitv2_s_16x4"
-_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+SUMMARY = "speed and memory of a model on this machine, and which batch fits"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="its name, for example mvit_b_16x4")
     parser.add_argument(
-        "--model", metavar="NAMES", type=_words, default=_words(_MODELS),
-        help=f"with commas between them (default: {_MODELS}; the first alone for --growth "
-        "and --input)",
+        "--mode", metavar="MODES", type=list_of(one_of(*MODES)), default=list(MODES),
+        help="forward, train or both (default: forward,train)",
     )  # fmt: skip
     parser.add_argument(
-        "--mode", metavar="MODES", type=_choices("forward", "train"),
-        default=["forward", "train"], help="forward, train or both (default: forward,train)",
+        "--batch", metavar="SIZES", type=list_of(positive_int), default=[1, 2, 4],
+        help="clips in a step (default: 1,2,4)",
     )  # fmt: skip
     parser.add_argument(
-        "--batch", metavar="SIZES", type=lambda text: [positive_int(t) for t in _words(text)],
-        help="clips in an iteration (default: 1,4 forward and 2,4 in training)",
+        "--frames", metavar="COUNTS", type=list_of(positive_int), default=[None],
+        help="frames in a clip (default: the model's own)",
     )  # fmt: skip
     parser.add_argument(
-        "--dtype", metavar="TYPES", type=_choices("float32", "bfloat16"),
-        default=["float32", "bfloat16"], help="(default: float32,bfloat16)",
+        "--dtype", metavar="TYPES", type=list_of(one_of(*POLICIES)), default=["float32"],
+        help="of float32, bfloat16 (default: float32)",
     )  # fmt: skip
+    parser.add_argument("--remat", action="store_true", help="rematerialisation in training")
     parser.add_argument(
-        "--contestants", metavar="NAMES", type=_words,
-        help="of ours, ours-frozen, ours-remat, ours-xla, ours-saved-model, ours-jax, torchvision, "
-        "pytorchvideo, timm, and the last three with -compile; ratios are over the first "
-        "(default: all but XLA's)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--rounds", metavar="N", type=positive_int, default=None,
-        help="timed iterations of each (default: 9; 2 with --quick)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--threads", metavar="N", type=positive_int, default=_PROCESSORS,
-        help="processors each may use (default: all)",
-    )  # fmt: skip
-    parser.add_argument("--frames", metavar="T", type=positive_int, help="frames in a clip")
-    parser.add_argument("--size", metavar="PIXELS", type=positive_int, help="height and width")
-    parser.add_argument(
-        "--device", choices=("cpu", "gpu"), default="cpu",
-        help="gpu: ours on JAX beside the others on CUDA (default: cpu)",
-    )  # fmt: skip
-    parser.add_argument("--growth", action="store_true", help="over frames and batch")
-    parser.add_argument(
-        "--input", metavar="SOURCE", nargs="*",
-        help="measure loading, of these files or folders; without any, videos are made",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output", metavar="FOLDER", type=Path, default=Path("benchmark"),
-        help="for results.json and pictures (default: benchmark)",
-    )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="a tiny model and few iterations")
+        "--steps", metavar="N", type=positive_int, default=5, help="timed steps (default: 5)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from mvit_tf.benchmark import run as benchmark
+    series = [
+        Setting(model=arguments.model, mode=mode, dtype=dtype, frames=frames,
+                remat=arguments.remat and mode == "train")
+        for mode in arguments.mode
+        for frames in arguments.frames
+        for dtype in arguments.dtype
+    ]  # fmt: skip
+    for setting in series:
+        setting.config()  # mistakes show before anything is measured
+    results = {setting: {} for setting in series}
+    total = len(series) * len(arguments.batch)
+    try:
+        with progress("measuring") as show:
+            show(0, total)
+            for setting, own in results.items():
+                for batch, it in measure_batches(setting, arguments.batch, arguments.steps):
+                    own[batch] = it
+                    show(sum(map(len, results.values())), total)
+    finally:
+        # After Ctrl-C too: minutes went into what is there.
+        if any(results.values()):
+            print(format_results(results))
 
-    rounds = arguments.rounds or (2 if arguments.quick else 9)
-    settings = benchmark.Settings(
-        **{
-            name: getattr(arguments, name)
-            for name in ("mode", "batch", "dtype", "threads", "frames", "size", "device")
-        },
-        models=arguments.model,
-        contestants=arguments.contestants,
-        rounds=rounds,
-        output=arguments.output,
-        quick=arguments.quick,
-    )
-    if arguments.input is not None:
-        benchmark.run_input(settings, arguments.input)
-    elif arguments.growth:
-        benchmark.run_growth(settings)
+
+def format_results(results: dict[Setting, dict[int, Measurement]]) -> str:
+    """A table of the measurements, and one of the batches that are likely to fit.
+
+    Args:
+        results: for each setting, batch -> measurement.
+    """
+    rows, fits, memory = [], [], 0
+    for setting, measurements in results.items():
+        shape = "x".join(map(str, setting.config().input_shape[:-1]))
+        series = (setting.mode, shape, setting.dtype)
+        for batch, own in measurements.items():
+            if own.failure is None:
+                numbers = (f"{own.step_seconds:.3f}", f"{batch / own.step_seconds:.2f}",
+                           f"{own.peak_bytes / 1e9:.2f}", f"{own.first_seconds:.1f}")  # fmt: skip
+            else:
+                numbers = ("-", "-", own.failure, "-")
+            rows.append((*series, str(batch), *numbers))
+        peaks = {batch: own.peak_bytes for batch, own in measurements.items() if not own.failure}
+        available = max((own.available_bytes or 0 for own in measurements.values()), default=0)
+        largest = largest_batch(peaks, available or None)
+        fits.append((*series, "-" if largest is None else str(largest)))
+        memory = max(memory, available)
+    header = ("mode", "input", "dtype", "batch", "s a step", "clips/s", "peak GB", "first step s")
+    tables = [format_table(header, rows, numbers=header[3:])]
+    if any(fit[-1] != "-" for fit in fits):
+        tables.append(format_table((*header[:3], "largest batch"), fits, numbers=["largest batch"]))
+        tables.append(
+            "Largest batch: an estimate from how the peak grows with the batch, for the "
+            f"{memory / 1e9:.1f} GB that are available now."
+        )
     else:
-        benchmark.run_models(settings)
-
-
-def _words(text: str) -> list[str]:
-    words = [word for word in text.split(",") if word]
-    if not words:
-        raise argparse.ArgumentTypeError(f"must be names with commas between them, got {text!r}")
-    return words
-
-
-def _choices(*legal: str):
-    def parse(text):
-        words = _words(text)
-        wrong = [word for word in words if word not in legal]
-        if wrong:
-            raise argparse.ArgumentTypeError(f"must be of {', '.join(legal)}, got {text!r}")
-        return words
-
-    return parse
+        tables.append("Which batch fits can be estimated from the peaks of two batches or more.")
+    return "\n\n".join(tables)

@@ -10,7 +10,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from mvit_tf.cli.arguments import positive_int
-from mvit_tf.cli.progress import show_progress
+from mvit_tf.console import format_table, progress
 from mvit_tf.errors import UserError
 
 NAME = "check-data"
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.source, root=arguments.root, separator=arguments.separator
     )
     ledger = OutcomeLedger()
-    with ThreadPoolExecutor(arguments.threads) as pool:
+    with ThreadPoolExecutor(arguments.threads) as pool, progress("decoding") as show:
         futures = {pool.submit(decode_whole_video, path): path for path in videos.paths}
         try:
             for done, future in enumerate(as_completed(futures), start=1):
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
                     ledger.record(futures[future])
                 except DecodeError as error:
                     ledger.record(error.path, error.outcome, error.detail)
-                show_progress(done, len(futures), "videos")
+                show(done, len(futures))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
@@ -92,14 +92,11 @@ def format_outcomes(outcomes: dict[str, tuple[str, str]]) -> str:
     Args:
         outcomes: path -> (outcome, detail), as `OutcomeLedger.outcomes`.
     """
-    rows = sorted(
+    failures = sorted(
         (outcome, path, detail) for path, (outcome, detail) in outcomes.items() if outcome != "ok"
     )
-    width = max([len(outcome) for outcome, _ in outcomes.values()] + [len("outcome")])
-    lines = [f"{outcome:{width}}  {path}: {detail}" for outcome, path, detail in rows]
-    if lines:
-        lines.append("")
-    counts = collections.Counter(outcome for outcome, _ in outcomes.values())
-    lines.append(f"{'outcome':{width}}  {'videos':>8}")
-    lines += [f"{outcome:{width}}  {count:8,}" for outcome, count in counts.most_common()]
-    return "\n".join(lines)
+    counts = collections.Counter(outcome for outcome, _ in outcomes.values()).most_common()
+    tables = [format_table(("outcome", "video", "reason"), failures)] if failures else []
+    rows = [(outcome, f"{count:,}") for outcome, count in counts]
+    tables.append(format_table(("outcome", "videos"), rows, numbers=("videos",)))
+    return "\n\n".join(tables)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mvit_tf.cli.configs import find_config
 from mvit_tf.cli.predict import format_prediction
-from mvit_tf.cli.progress import show_progress
+from mvit_tf.console import progress
 
 NAME = "demo"
 SUMMARY = "make videos, train, evaluate, export and predict, to see everything work"
@@ -69,14 +69,8 @@ def run_demo(
 
     _headline("Making videos")
     for seed, (split, count) in enumerate(videos_per_class.items()):
-        write_moving_shapes(
-            videos[split],
-            videos_per_class=count,
-            seed=seed,
-            progress=lambda done, total, split=split: show_progress(
-                done, total, f"{split} videos"
-            ),
-        )
+        with progress(f"{split} videos") as show:
+            write_moving_shapes(videos[split], videos_per_class=count, seed=seed, progress=show)
     print(f"{output / 'videos'}: {', '.join(videos)}")
 
     _headline("Training")

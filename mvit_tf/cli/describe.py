@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(compare_with_papers())
         return
     if arguments.model is None:
-        from mvit_tf.models import list_models
+        from mvit_tf.models.registry import list_models
 
         print("\n".join(list_models()))
         return

@@ -5,6 +5,8 @@ Scores are those their publishers report, in per cent, over views as clips x cro
 
 import argparse
 
+from mvit_tf.console import format_table
+
 NAME = "weights"
 SUMMARY = "the published weights: model, set, score, licence, URL"
 
@@ -29,24 +31,19 @@ def run(arguments: argparse.Namespace) -> None:
                 f"nobody has published weights for {arguments.model}; "
                 "`mvit weights` lists the models that have some"
             )
-    print(format_table(entries))
+    print(format_weights(entries))
 
 
-def format_table(entries) -> str:
-    """Two lines an entry (PublishedWeights): its facts, and below them URL and note."""
-    rows = [("model", "set", "top-1", "top-5", "views", "licence")]
+def format_weights(entries) -> str:
+    """A line of facts for each entry (PublishedWeights), and below it URL and note."""
+    rows = []
     for entry in entries:
         views = f"{entry.views['temporal']}x{entry.views['spatial']}"
         scores = ["-" if score is None else f"{score:.1f}" for score in (entry.top1, entry.top5)]
         rows.append((entry.model, entry.set, *scores, views, entry.licence))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    table = lines[:1]
-    for entry, line in zip(entries, lines[1:], strict=True):
-        table += [line, f"    {entry.url}"]
-        if entry.note:
-            table.append(f"    {entry.note}")
-    return "\n".join(table)
+    header = ("model", "set", "top-1", "top-5", "views", "licence")
+    names, rule, *facts = format_table(header, rows).splitlines()
+    lines = [names, rule]
+    for entry, line in zip(entries, facts, strict=True):
+        lines += [line, f"    {entry.url}"] + [f"    {entry.note}"] * bool(entry.note)
+    return "\n".join(lines)

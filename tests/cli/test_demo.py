@@ -8,6 +8,8 @@ import sys
 import pytest
 import yaml
 
+from tests.own_words import own_words
+
 EXPERIMENT = {
     "model": {
         "name": "mvit_s_16x4",

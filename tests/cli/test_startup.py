@@ -11,6 +11,7 @@ import pytest
 from mvit_tf.cli import run_cli
 from mvit_tf.cli.startup import require_tensorflow
 from mvit_tf.errors import UserError
+from tests.own_words import own_words
 
 
 def test_a_users_mistake_is_one_line_and_status_2(capsys):

@@ -5,7 +5,10 @@ import importlib.util
 import av
 import pytest
 
-from mvit_tf.benchmark import cells, input_part, input_workload, videos
+from benchmarks import input_workload, inputs, videos
+from benchmarks.__main__ import main
+from benchmarks.cases import Case
+from benchmarks.implementations import find_implementation
 from tests.data.videos import write_numbered
 
 
@@ -28,21 +31,20 @@ def test_made_videos_are_what_they_are_called(write, codec, size, fps, tmp_path)
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     files = videos.write_kinetics_like(tmp_path_factory.mktemp("videos"), 2, seconds=2.0)
-    return input_part.run_video_set(
-        "short", files, config=cells.benchmark_config("mvit_b_16x4", quick=True), batch=2,
-        dtype="float32", rounds=2, threads=1, quick=True,
-    )  # fmt: skip
+    implementations = [find_implementation(name) for name in ("ours", "pytorchvideo")]
+    case = Case("mvit_b_16x4", "train", 2, tiny=True)
+    return inputs.run_video_set("short", files, case, implementations, rounds=2, threads=1)
 
 
 @pytest.mark.slow
 def test_every_loader_loads_every_clip(result):
     installed = importlib.util.find_spec("pytorchvideo") is not None
-    assert list(result["loaders"]) == ["ours", "pytorchvideo"][: 1 + installed]
-    for loader in result["loaders"].values():
-        assert loader["clips"] == 4
-        assert len(loader["clips_per_second_per_core"]) == 2
-        assert loader["summary"]["median"] > 0
-    assert result["loaders"]["ours"]["over_first"] == 1.0
+    assert list(result["rates"]) == ["ours", "pytorchvideo"][: 1 + installed]
+    for name, rates in result["rates"].items():
+        assert result["clips"][name] == 4
+        assert len(rates) == 2
+        assert min(rates) > 0
+    assert "1.00x" in inputs.format_result(result)
 
 
 def test_every_stage_of_loading_takes_time(tmp_path):
@@ -59,4 +61,9 @@ def test_every_stage_of_loading_takes_time(tmp_path):
 def test_waiting_is_a_part_of_training(result):
     training = result["training"]
     assert 0 < training["waiting"] < training["total"]
-    assert "of the time waiting for data" in input_part.format_result(result)
+    assert "of the time waiting for data" in inputs.format_result(result)
+
+
+def test_a_missing_source_is_one_line(capsys):
+    assert main(["input", "nowhere"]) == 2
+    assert capsys.readouterr().err == "error: no file or folder nowhere\n"

@@ -7,7 +7,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from mvit_tf.benchmark import tensorflow_workload
+from benchmarks.cases import Case
+from benchmarks.tensorflow_workload import training_step
 from mvit_tf.data.decoding import open_video
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import train_dataset
@@ -19,7 +20,7 @@ _SEED = 0
 
 
 def build(*, kind, threads, **options):
-    """The workload of a kind, see `mvit_tf.benchmark.worker`.
+    """The workload of a kind, see `benchmarks.worker`.
 
     Args:
         kind: "pipeline", "stages" or "training".
@@ -126,18 +127,15 @@ class _Clock:
 class _Training:
     """An iteration is some training steps on what the pipeline yields."""
 
-    def __init__(self, *, files, config, dtype, batch, steps, threads):
-        from mvit_tf.models import MViTConfig
-
-        config = MViTConfig().replace(**config)
-        self._step = tensorflow_workload.training_step(
-            tensorflow_workload.build_model(config, dtype)
-        )
-        self._targets = tf.one_hot(tf.zeros(batch, tf.int32), config.num_classes)
+    def __init__(self, *, files, case, steps, threads):
+        case = Case(**case)
+        config = case.config()
+        self._step = training_step(case.build_model())
+        self._targets = tf.one_hot(tf.zeros(case.batch, tf.int32), config.num_classes)
         self._count = steps
         # More epochs than any run takes.
         self._batches = iter(
-            _dataset(files, config.input_size, batch, threads, 10**6, OutcomeLedger())
+            _dataset(files, config.input_size, case.batch, threads, 10**6, OutcomeLedger())
         )
 
     def step(self):

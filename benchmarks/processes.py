@@ -7,39 +7,38 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
+_ROOT = str(Path(__file__).parent.parent)
 _SETTLE_SECONDS = 0.05
 _SHUTDOWN_SECONDS = 10
 
 
 class WorkerError(Exception):
-    """A contestant that could not do what was asked; the message says why."""
+    """An implementation that could not do what was asked; the message says why."""
 
 
 class Worker:
-    """A contestant in a process of its own, see `mvit_tf.benchmark.worker`.
-
-    A context manager: the process is gone when the block ends.
+    """A process that runs `benchmarks.worker`; a context manager, at whose end it is gone.
 
     Args:
-        factory: "module:function" that makes the workload.
-        options: keyword arguments of the factory, JSON data.
         threads: processors it may use.
+        package: another checkout to take `mvit_tf` from.
         environment: variables to set for the process.
     """
 
     def __init__(
         self,
-        factory: str,
-        options: Mapping,
         *,
         threads: int,
+        package: str | None = None,
         environment: Mapping[str, str] | None = None,
     ):
-        self._job = {"factory": factory, "options": dict(options), "threads": threads}
+        self._threads, self._package = threads, package
         self._environment = {
             **os.environ,
+            "PYTHONPATH": os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")]),
             "OMP_NUM_THREADS": str(threads),
             "TF_CPP_MIN_LOG_LEVEL": "3",
             **(environment or {}),
@@ -48,7 +47,7 @@ class Worker:
     def __enter__(self):
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mvit_tf.benchmark.worker"],
+            [sys.executable, "-m", "benchmarks.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -68,13 +67,23 @@ class Worker:
         self._process.stdout.close()
         self._log.close()
 
-    def prepare(self) -> dict:
+    def prepare(self, factory: str, options: Mapping) -> dict:
         """Makes the workload, takes a first iteration and some to warm up.
 
+        Args:
+            factory: "module:function" that makes the workload.
+            options: its keyword arguments, JSON data.
+
         Returns:
-            build_seconds, first_seconds, first_result, description, peak_bytes.
+            build_seconds, first_seconds, first_result.
         """
-        return self.ask("prepare", **self._job)
+        job = {"factory": factory, "options": options, "threads": self._threads}
+        return self.ask("prepare", **job, package=self._package)
+
+    def call(self, function: str, options: Mapping):
+        """The result of a "module:function" in the process."""
+        answer = self.ask("call", function=function, options=options, package=self._package)
+        return answer["result"]
 
     def ask(self, what: str, **details) -> dict:
         """Sends a request and waits for its answer.
@@ -107,26 +116,27 @@ class Worker:
 
 
 def take_turns(
-    workers: Sequence[Worker], rounds: int
-) -> tuple[list[list[dict]], dict[int, WorkerError]]:
-    """Lets workers take single iterations in turn, A B A B, so that drift hits all alike.
+    workers: Mapping[str, Worker], rounds: int
+) -> tuple[dict[str, list[dict]], dict[str, str]]:
+    """Lets workers take single iterations in turn, so that drift hits all alike.
+
+    Every other round goes backwards, A B B A: who comes after whom is no advantage.
 
     Returns:
-        (the answers of each worker, one a round; for those that failed, by index, the error).
-        Who has failed is not asked again.
+        (the answers of each worker, one a round; of those that failed, the reason). Who has
+        failed is not asked again.
     """
-    answers = [[] for _ in workers]
-    failures = {}
-    for _ in range(rounds):
-        for index, worker in enumerate(workers):
-            if index in failures:
+    answers, failures = {name: [] for name in workers}, {}
+    for index in range(rounds):
+        for name in list(workers)[:: -1 if index % 2 else 1]:
+            if name in failures:
                 continue
             # Thread pools spin for a moment before they sleep.
             time.sleep(_SETTLE_SECONDS)
             try:
-                answers[index].append(worker.ask("step"))
+                answers[name].append(workers[name].ask("step"))
             except WorkerError as error:
-                failures[index] = error
+                failures[name] = str(error)
     return answers, failures
 
 

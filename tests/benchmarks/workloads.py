@@ -19,9 +19,16 @@ class _Counter:
     def gemm_rate(self):
         return 125.0
 
-    def describe(self):
-        return {"processors": len(os.sched_getaffinity(0)), "threads": os.environ.get("MARK")}
-
 
 def build(*, threads, start=0, fails_at=None, dies_at=None):
     return _Counter(start, fails_at, dies_at)
+
+
+def describe():
+    return {"processors": len(os.sched_getaffinity(0)), "mark": os.environ.get("MARK")}
+
+
+def version():
+    import mvit_tf
+
+    return mvit_tf.version

@@ -1,7 +1,6 @@
 """Other implementations of MViT, in PyTorch, built from a config of ours.
 
-Of the package, only the benchmark needs them; the tests compare with them. Imports of PyTorch
-stay inside the functions.
+The tests compare with them too. Imports of PyTorch stay inside the functions.
 """
 
 
@@ -47,7 +46,7 @@ def torchvision_model(config):
         residual_pool=config.residual_pooling != "none",
         residual_with_cls_embed=config.residual_pooling == "all",
         rel_pos_embed=config.relative_positions == "space_time",
-        proj_after_attn=config.widen_in == "attention",
+        proj_after_attn=config.expand_in == "attention",
         num_classes=config.num_classes,
         dropout=config.head_dropout_rate,
         stochastic_depth_prob=config.drop_path_rate,
@@ -109,7 +108,7 @@ def timm_model(config):
         embed_dim=config.embed_dim,
         num_heads=config.num_heads,
         mlp_ratio=config.mlp_ratio,
-        expand_attn=config.widen_in == "attention",
+        expand_attn=config.expand_in == "attention",
         qkv_bias=config.qkv_bias,
         use_cls_token=config.class_token,
         use_abs_pos=config.positions == "joint",

@@ -5,44 +5,39 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from mvit_tf.benchmark import cells
-from mvit_tf.benchmark.gemm import best_rate
-from mvit_tf.benchmark.worker import peak_host_bytes
-from mvit_tf.models import build_mvit
-
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+from benchmarks import cases
+from benchmarks.worker import best_rate, peak_host_bytes
 
 
-def build(*, cell, style, weights, threads):
-    """The workload of a cell, see `mvit_tf.benchmark.worker`.
+def build(*, case, style, weights, threads):
+    """The workload of a case, see `benchmarks.worker`.
 
     Args:
-        cell: Cell as a dict.
+        case: Case as a dict.
         style: "jit".
-        weights: a `.weights.h5` file.
+        weights: unused, they come with the model.
         threads: set for the process already; XLA takes the processors it may run on.
     """
-    cell = cells.Cell.from_dict(cell)
-    if cell.device == "gpu" and jax.default_backend() != "gpu":
+    case = cases.Case(**case)
+    if case.device == "gpu" and jax.default_backend() != "gpu":
         raise RuntimeError(f"JAX sees no GPU, only {jax.default_backend()}")
-    if cell.dtype == "float32":
+    if case.dtype == "float32":
         # On GPUs the default is TensorFloat-32; PyTorch's is full precision.
         jax.config.update("jax_default_matmul_precision", "highest")
-    model = build_mvit(cell.config, dtype=_POLICIES[cell.dtype])
-    model.load_weights(weights)
-    return {"forward": _Forward, "train": _Train}[cell.mode](cell, model)
+    model = case.build_model()
+    return {"forward": _Forward, "train": _Train}[case.mode](case, model)
 
 
 class _Workload:
-    def __init__(self, cell, model):
-        self._cell = cell
-        self._frames = jnp.asarray(cells.normalised_frames(cell))
+    def __init__(self, case, model):
+        self._case = case
+        self._frames = jnp.asarray(case.normalised_frames())
         self._trainable = [variable.value for variable in model.trainable_variables]
         self._fixed = [variable.value for variable in model.non_trainable_variables]
 
     def gemm_rate(self):
-        size = 8192 if self._cell.device == "gpu" else 2048
-        values = jax.random.uniform(jax.random.key(0), (size, size)).astype(self._cell.dtype)
+        size = 8192 if self._case.device == "gpu" else 2048
+        values = jax.random.uniform(jax.random.key(0), (size, size)).astype(self._case.dtype)
         product = jax.jit(jnp.matmul)
         return best_rate(lambda: product(values, values).block_until_ready(), size)
 
@@ -50,13 +45,10 @@ class _Workload:
         statistics = jax.devices()[0].memory_stats() or {}
         return statistics.get("peak_bytes_in_use") or peak_host_bytes()
 
-    def describe(self):
-        return {"precision": _POLICIES[self._cell.dtype], "device": str(jax.devices()[0])}
-
 
 class _Forward(_Workload):
-    def __init__(self, cell, model):
-        super().__init__(cell, model)
+    def __init__(self, case, model):
+        super().__init__(case, model)
 
         @jax.jit
         def forward(trainable, fixed, frames):
@@ -69,11 +61,11 @@ class _Forward(_Workload):
 
 
 class _Train(_Workload):
-    def __init__(self, cell, model):
-        super().__init__(cell, model)
-        self._targets = jnp.asarray(np.eye(cell.config.num_classes)[cells.labels(cell)])
+    def __init__(self, case, model):
+        super().__init__(case, model)
+        self._targets = jnp.asarray(case.targets())
         optimizer = keras.optimizers.AdamW(
-            cells.LEARNING_RATE, weight_decay=cells.WEIGHT_DECAY, global_clipnorm=cells.CLIP_NORM
+            cases.LEARNING_RATE, weight_decay=cases.WEIGHT_DECAY, global_clipnorm=cases.CLIP_NORM
         )
         vectors = [values for values in model.trainable_variables if len(values.shape) <= 1]
         optimizer.exclude_from_weight_decay(var_list=vectors)

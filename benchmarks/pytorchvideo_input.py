@@ -2,14 +2,14 @@
 
 import sys
 
-from mvit_tf.benchmark import cells
-from mvit_tf.benchmark.peers import import_torchvision
+from benchmarks import cases
+from benchmarks.peers import import_torchvision
 
 _SAMPLING_RATE, _FRAMES_A_SECOND = 4, 30
 
 
 def build(*, files, input_size, batch, threads):
-    """The workload, see `mvit_tf.benchmark.worker`; an iteration is an epoch.
+    """The workload, see `benchmarks.worker`; an iteration is an epoch.
 
     Args:
         files: paths, one clip of each an epoch.
@@ -49,7 +49,7 @@ class _Loader:
                 own.RandomResizedCrop(height, width, (0.08, 1.0), (3 / 4, 4 / 3)),
                 RandomHorizontalFlip(),
                 own.Div255(),
-                own.Normalize((cells.MEAN,) * 3, (cells.STD,) * 3),
+                own.Normalize((cases.MEAN,) * 3, (cases.STD,) * 3),
             ]
         )
         dataset = LabeledVideoDataset(

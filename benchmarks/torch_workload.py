@@ -7,34 +7,33 @@ under autocast with float32 weights: each the faster or the usual way that PyTor
 import numpy as np
 import torch
 
-from mvit_tf.benchmark import cells, peers
-from mvit_tf.benchmark.gemm import best_rate
-from mvit_tf.benchmark.worker import peak_host_bytes
+from benchmarks import cases, peers
+from benchmarks.worker import best_rate, peak_host_bytes
 
 
-def build(*, cell, style, weights, peer, threads):
-    """The workload of a cell, see `mvit_tf.benchmark.worker`.
+def build(*, case, style, weights, peer, threads):
+    """The workload of a case, see `benchmarks.worker`.
 
     Args:
-        cell: Cell as a dict.
+        case: Case as a dict.
         style: "eager" or "compile".
         weights: an `.npz` file of the peer's state dict.
         peer: "torchvision", "pytorchvideo" or "timm".
         threads: processors to use.
     """
     torch.set_num_threads(threads)
-    cell = cells.Cell.from_dict(cell)
-    model = getattr(peers, f"{peer}_model")(cell.config)
+    case = cases.Case(**case)
+    model = getattr(peers, f"{peer}_model")(case.config())
     with np.load(weights) as arrays:
         model.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays})
-    return {"forward": _Forward, "train": _Train}[cell.mode](cell, model, style)
+    return {"forward": _Forward, "train": _Train}[case.mode](case, model, style)
 
 
 class _Workload:
-    def __init__(self, cell, model, style):
-        self._device = torch.device("cuda" if cell.device == "gpu" else "cpu")
-        self._dtype = getattr(torch, cell.dtype)
-        frames = torch.from_numpy(cells.normalised_frames(cell)).movedim(-1, 1).contiguous()
+    def __init__(self, case, model, style):
+        self._device = torch.device("cuda" if case.device == "gpu" else "cpu")
+        self._dtype = getattr(torch, case.dtype)
+        frames = torch.from_numpy(case.normalised_frames()).movedim(-1, 1).contiguous()
         self._frames = frames.to(self._device)
         self._model = model.to(self._device)
         self._compile = style == "compile"
@@ -58,8 +57,8 @@ class _Workload:
 
 
 class _Forward(_Workload):
-    def __init__(self, cell, model, style):
-        super().__init__(cell, model, style)
+    def __init__(self, case, model, style):
+        super().__init__(case, model, style)
         self._model = self._model.eval().to(self._dtype)
         self._frames = self._frames.to(self._dtype)
         self._finish()
@@ -68,14 +67,11 @@ class _Forward(_Workload):
         with torch.inference_mode():
             return self._model(self._frames).float().tolist()
 
-    def describe(self):
-        return {"precision": f"model.to({self._dtype})"}
-
 
 class _Train(_Workload):
-    def __init__(self, cell, model, style):
-        super().__init__(cell, model, style)
-        self._labels = torch.from_numpy(cells.labels(cell)).to(self._device)
+    def __init__(self, case, model, style):
+        super().__init__(case, model, style)
+        self._labels = torch.from_numpy(case.labels()).to(self._device)
         self._model.train()
         self._parameters = list(self._model.parameters())
         # As ours: no decay of biases and norms.
@@ -83,8 +79,8 @@ class _Train(_Workload):
         vectors = [values for values in self._parameters if values.ndim <= 1]
         self._optimizer = torch.optim.AdamW(
             [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
-            lr=cells.LEARNING_RATE,
-            weight_decay=cells.WEIGHT_DECAY,
+            lr=cases.LEARNING_RATE,
+            weight_decay=cases.WEIGHT_DECAY,
             fused=True,
         )
         self._finish()
@@ -95,12 +91,9 @@ class _Train(_Workload):
             logits = self._model(self._frames)
         loss = torch.nn.functional.cross_entropy(logits.float(), self._labels)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._parameters, cells.CLIP_NORM)
+        torch.nn.utils.clip_grad_norm_(self._parameters, cases.CLIP_NORM)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self._device.type == "cuda":
             torch.cuda.synchronize()
         return loss.item()
-
-    def describe(self):
-        return {"precision": str(self._dtype) if self._dtype == torch.float32 else "autocast"}

@@ -1,0 +1,1 @@
+"""Times our models and input pipeline beside other implementations: `python -m benchmarks`."""

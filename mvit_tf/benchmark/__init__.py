@@ -1,1 +1,0 @@
-"""`mvit benchmark`: this project beside other implementations, in time and memory."""
