@@ -292,7 +292,7 @@ def _read_rows(file, separator):
                 f"{file}, line {number}: expected 'path label' with {between} between, "
                 f"got {line.strip()!r}"
             )
-        rows.append((number, *fields))
+        rows.append((number, fields[0], _one_spelling(fields[1])))
     if not rows:
         raise UserError(f"{file}: no videos in this list; write one 'path label' a line")
     return rows
@@ -304,14 +304,14 @@ def _label_map(file, rows, class_names):
     if class_names is not None:
         names = tuple(class_names)
     elif all(value is None for value in as_integers):
-        names = tuple(sorted({_one_spelling(label) for _, _, label in rows}))
+        names = tuple(sorted({label for _, _, label in rows}))
     else:
         names = tuple(str(i) for i in range(max(v for v in as_integers if v is not None) + 1))
     by_name = {_one_spelling(name): index for index, name in enumerate(names)}
 
     def to_index(line, label):
-        if _one_spelling(label) in by_name:
-            return by_name[_one_spelling(label)]
+        if label in by_name:
+            return by_name[label]
         value = _integer(label)
         if value is None:
             hint = (
