@@ -3,7 +3,6 @@
 import os
 
 from mvit_tf.models import MViT
-from mvit_tf.training import checkpoints
 from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.model_directory import ModelDirectory
 
@@ -21,7 +20,6 @@ def load_trained_model(model_dir: str | os.PathLike) -> tuple[MViT, int]:
     directory = ModelDirectory(model_dir)
     experiment = load_experiment(directory.saved_experiment())
     class_names = directory.class_names()
-    path, _ = directory.checkpoints.best()
     model = MViT(
         experiment.model_config(len(class_names)),
         name=experiment.model.name,
@@ -30,5 +28,6 @@ def load_trained_model(model_dir: str | os.PathLike) -> tuple[MViT, int]:
         sampling=experiment.clip_sampling(),
         class_names=class_names,
     )
-    checkpoints.load_weights(model, path)
+    with directory.checkpoints.best() as checkpoint:
+        checkpoint.file.load(model)
     return model, experiment.data.evaluation_clips
