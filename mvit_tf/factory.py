@@ -14,8 +14,7 @@ from mvit_tf.data.preprocessing import Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit, get_config
-
-_KERAS_WEIGHTS = ".weights.h5"
+from mvit_tf.weights_file import SUFFIX, load_weights_file
 
 
 def create_model(
@@ -61,8 +60,8 @@ def create_model(
     model = build_mvit(config.replace(**fields), name=name, dtype=dtype, remat=remat)
     if published is not None:
         model.conversion_report = load_published_weights(model, published)
-    elif weights is not None and os.fspath(weights).endswith(_KERAS_WEIGHTS):
-        _load_keras_weights(model, weights)
+    elif weights is not None and os.fspath(weights).endswith(SUFFIX):
+        load_weights_file(model, weights)
     elif weights is not None:
         model.conversion_report = load_pytorch_weights(model, weights)
         published = find_published_file(name, weights)
@@ -102,16 +101,6 @@ def _describe_input(model, published):
         model.sampling = dataclasses.replace(sampling, num_frames=model.config.input_size[0])
     if "head/kernel" not in model.conversion_report.fresh and model.config.num_classes:
         model.class_names = published.class_names
-
-
-def _load_keras_weights(model, path):
-    try:
-        model.load_weights(path)
-    except ValueError as error:
-        raise UserError(
-            f"{os.fspath(path)} does not hold the weights of this model: it was saved with another "
-            "number of classes, input shape or other fields"
-        ) from error
 
 
 def _checked_input_shape(config, shape):

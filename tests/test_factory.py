@@ -96,3 +96,15 @@ def test_a_folder_does_not_shadow_a_set(small_set, tmp_path, monkeypatch):
         mvit_tf.create_model("mvit_b_16x4", weights="mine")
     with pytest.raises(UserError, match="no published weights 'kinetics500'"):
         mvit_tf.create_model("mvit_b_16x4", weights="kinetics500")
+
+
+def test_keras_weights_of_another_depth_are_refused(tmp_path):
+    deep = mvit_tf.create_model("mvit_b_16x4", **{**SMALL, "depths": (2, 1)})
+    deep.save_weights(tmp_path / "deep.weights.h5")
+    with pytest.raises(UserError, match="deep.weights.h5"):
+        mvit_tf.create_model("mvit_b_16x4", weights=tmp_path / "deep.weights.h5", **SMALL)
+    same = mvit_tf.create_model(
+        "mvit_b_16x4", weights=tmp_path / "deep.weights.h5", **{**SMALL, "depths": (2, 1)}
+    )
+    for expected, variable in zip(deep.weights, same.weights, strict=True):
+        np.testing.assert_array_equal(variable, expected)

@@ -144,11 +144,19 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
             f"--weights {path} VIDEO"
         )
     if (path / "experiment.yaml").is_file():
-        from mvit_tf.training.trained_model import load_trained_model
-
-        model, num_clips = load_trained_model(path)
-        return ModelPredictor(model, num_clips=num_clips)
+        return _trained_predictor(path)
     return SavedModelPredictor(path)
+
+
+def _trained_predictor(path: Path) -> ModelPredictor:
+    from mvit_tf.training.experiment import load_experiment
+    from mvit_tf.training.model_directory import ModelDirectory
+    from mvit_tf.training.trained_model import load_trained_model
+
+    directory = ModelDirectory(path)
+    experiment = load_experiment(directory.saved_experiment())
+    model, _ = load_trained_model(experiment, directory)
+    return ModelPredictor(model, num_clips=experiment.data.evaluation_clips)
 
 
 def _load_keras_file(path: Path) -> keras.Model:

@@ -1,33 +1,29 @@
-"""The model that a model directory holds, ready to predict."""
-
-import os
+"""The model that a model directory holds, ready to predict and to export."""
 
 from mvit_tf.models import MViT
-from mvit_tf.training.experiment import load_experiment
+from mvit_tf.training.checkpoints import Progress
+from mvit_tf.training.experiment import Experiment
 from mvit_tf.training.model_directory import ModelDirectory
 
 
-def load_trained_model(model_dir: str | os.PathLike) -> tuple[MViT, int]:
-    """The best checkpoint of a model directory; only reads, so training may be running there.
+def load_trained_model(experiment: Experiment, directory: ModelDirectory) -> tuple[MViT, Progress]:
+    """The best checkpoint; only reads, so training may be going on.
 
     Returns:
-        (the model with its preprocessing, sampling and class names, clips of a video that its
-        experiment evaluates).
+        The model with its preprocessing, sampling and class names; the progress it is of.
 
     Raises:
         UserError: nothing was trained there yet.
     """
-    directory = ModelDirectory(model_dir)
-    experiment = load_experiment(directory.saved_experiment())
     class_names = directory.class_names()
-    model = MViT(
-        experiment.model_config(len(class_names)),
-        name=experiment.model.name,
-        dtype=experiment.train.dtype,
-        preprocessing=experiment.preprocessing(),
-        sampling=experiment.clip_sampling(),
-        class_names=class_names,
-    )
     with directory.checkpoints.best() as checkpoint:
+        model = MViT(
+            experiment.model_config(len(class_names)),
+            name=experiment.model.name,
+            dtype=experiment.train.dtype,
+            preprocessing=experiment.preprocessing(),
+            sampling=experiment.clip_sampling(),
+            class_names=class_names,
+        )
         checkpoint.file.load(model)
-    return model, experiment.data.evaluation_clips
+    return model, checkpoint.progress

@@ -214,22 +214,13 @@ def evaluate(
 
 def export(experiment: Experiment, directory: ModelDirectory) -> Path:
     """Writes the best checkpoint as the next version under `export/`; returns its folder."""
-    from mvit_tf.export.saved_model import export_saved_model
+    from mvit_tf.export.saved_model import export_model
+    from mvit_tf.training.trained_model import load_trained_model
 
     directory.check_same_model(experiment)
-    class_names = directory.class_names()
-    with directory.checkpoints.best() as checkpoint:
-        model = _build_model(experiment, len(class_names))
-        checkpoint.file.load(model)
-    version = export_saved_model(
-        model,
-        directory.export,
-        class_names=class_names,
-        preprocessing=experiment.preprocessing(),
-        sampling=experiment.clip_sampling(),
-        num_clips=experiment.data.evaluation_clips,
-    )
-    _say(f"exported    epoch {checkpoint.progress.epoch} to {version}")
+    model, progress = load_trained_model(experiment, directory)
+    version = export_model(model, directory.export, num_clips=experiment.data.evaluation_clips)
+    _say(f"exported    epoch {progress.epoch} to {version}")
     return version
 
 
