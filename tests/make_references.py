@@ -24,7 +24,7 @@ from mvit_tf import MViTConfig
 REFERENCES = Path(__file__).parent / "references"
 
 _SMALL = {
-    "input_size": (4, 32, 32),
+    "input_shape": (4, 32, 32, 3),
     "embed_dim": 16,
     "depths": (1, 2),
     "key_stride": (1, 4, 4),
@@ -32,14 +32,13 @@ _SMALL = {
 }
 _V2 = {
     "pool_every_query": True,
-    "widen_in": "attention",
+    "expand_in": "attention",
     "positions": "none",
     "residual_pooling": "patches",
 }
 _V2_VIDEO = {**_V2, "relative_positions": "space_time"}
 _IMAGE = {
-    "image": True,
-    "input_size": (1, 32, 32),
+    "input_shape": (32, 32, 3),
     "patch_kernel": (1, 7, 7),
     "patch_stride": (1, 4, 4),
     "patch_padding": (0, 3, 3),
@@ -52,24 +51,24 @@ MODELS = {
     "torchvision_v1": ("torchvision", {}),
     "torchvision_v2": ("torchvision", _V2_VIDEO),
     # Tables of max(H, W) rows for both axes.
-    "torchvision_v2_wide": ("torchvision", {**_V2_VIDEO, "input_size": (4, 32, 48)}),
+    "torchvision_v2_wide": ("torchvision", {**_V2_VIDEO, "input_shape": (4, 32, 48, 3)}),
     "pytorchvideo_conv": ("pytorchvideo", {}),
     "pytorchvideo_max": ("pytorchvideo", {"pool_mode": "max"}),
     "pytorchvideo_avg": ("pytorchvideo", {"pool_mode": "avg", "pool_kernel": None}),
     "pytorchvideo_image": ("pytorchvideo", {**_IMAGE, "positions": "joint"}),
     "timm": ("timm", {**_V2_IMAGE, **_NO_CLASS_TOKEN}),
-    "timm_widen_in_mlp": ("timm", {**_V2_IMAGE, **_NO_CLASS_TOKEN, "widen_in": "mlp"}),
+    "timm_widen_in_mlp": ("timm", {**_V2_IMAGE, **_NO_CLASS_TOKEN, "expand_in": "mlp"}),
     "timm_class_token": ("timm", {**_V2_IMAGE, "residual_pooling": "all"}),
     "slowfast_v1_kernel_of_stride": ("slowfast", {"pool_kernel": None}),
     "slowfast_v2": ("slowfast", _V2_VIDEO),
     # Grids of 14, 7 and 4 places, tables for 14, 7 and 3: interpolated on every forward pass.
     "slowfast_v2_odd_grids": (
         "slowfast",
-        {**_V2_VIDEO, "input_size": (4, 56, 56), "depths": (1, 1, 1), "embed_dim": 8},
+        {**_V2_VIDEO, "input_shape": (4, 56, 56, 3), "depths": (1, 1, 1), "embed_dim": 8},
     ),
     "slowfast_v2_mean_before_norm": (
         "slowfast",
-        {**_V2_VIDEO, "widen_in": "mlp", "readout": "mean_before_norm"},
+        {**_V2_VIDEO, "expand_in": "mlp", "readout": "mean_before_norm"},
     ),
     "slowfast_v2_image": ("slowfast", {**_V2_IMAGE, **_NO_CLASS_TOKEN}),
     "mvit_class_token": ("mvit", _V2_IMAGE),

@@ -6,8 +6,8 @@ from pathlib import Path
 from mvit_tf.conversion.loading import load_pytorch_weights, read_weights
 from mvit_tf.conversion.variant import config_of_weights, variant_of_shapes
 from mvit_tf.errors import UserError
-from mvit_tf.files import write_atomically
 from mvit_tf.models import build_mvit, get_config
+from mvit_tf.weights_file import save_weights_file
 
 
 def convert_file(source, destination, *, model=None, num_classes=None, prefix=None):
@@ -54,7 +54,7 @@ def convert_file(source, destination, *, model=None, num_classes=None, prefix=No
 
 def _save_weights(model, destination):
     try:
-        write_atomically(destination, model.save_weights)
+        save_weights_file(model, destination)
     except OSError as error:
         raise UserError(f"{destination} cannot be written: {error}") from error
 

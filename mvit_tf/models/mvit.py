@@ -1,7 +1,10 @@
 """The model: a functional Keras model that holds its config."""
 
+import os
+
 import keras
 
+from mvit_tf import weights_file
 from mvit_tf.data.preprocessing import Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.layers.dense import Dense
@@ -108,10 +111,41 @@ class MViT(keras.Model):
         self.conversion_report = None
 
     def predict_videos(self, paths, **options):
-        """The class probabilities of video files, see `mvit_tf.export.predictor`."""
+        """The class probabilities of video files.
+
+        Args:
+            paths: of the files.
+            **options: of `mvit_tf.export.predictor.ModelPredictor`.
+
+        Returns:
+            list of `mvit_tf.export.predictor.Prediction`, one a video.
+
+        Raises:
+            UserError: the model does not know its `preprocessing`, `sampling` or `class_names`.
+            DecodeError: a video cannot be decoded.
+        """
         from mvit_tf.export.predictor import ModelPredictor
 
         return ModelPredictor(self, **options).predict_videos(paths)
+
+    def save_weights(self, filepath, overwrite=True, **options):
+        """As Keras', with a table of contents in `.weights.h5` files."""
+        if options or not overwrite or not os.fspath(filepath).endswith(weights_file.SUFFIX):
+            super().save_weights(filepath, overwrite=overwrite, **options)
+        else:
+            weights_file.save_weights_file(self, filepath)
+
+    def load_weights(self, filepath, skip_mismatch=False, **options):
+        """As Keras', but of `.weights.h5` files whole or not at all.
+
+        Raises:
+            UserError: the file does not hold just this model's weights, finite ones; the model
+                is as it was.
+        """
+        if options or skip_mismatch or not os.fspath(filepath).endswith(weights_file.SUFFIX):
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
+        else:
+            weights_file.load_weights_file(self, filepath)
 
     def feature_maps(self, frames):
         """The tokens of every stage as maps, and the class token, of one call.

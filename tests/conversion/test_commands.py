@@ -107,7 +107,7 @@ def test_convert_gives_a_file_without_a_head_a_fresh_one(small_models, tmp_path,
 
 
 def test_convert_keeps_the_file_s_input_size(small_models, tmp_path, capsys):
-    config = small_models["mvit_b_16x4"].replace(input_size=(8, 48, 48))
+    config = small_models["mvit_b_16x4"].replace(input_shape=(8, 48, 48, 3))
     source = mvit_tf.build_mvit(config)
     write_safetensors(tmp_path / "source.safetensors", to_pytorch_state_dict(source))
     run(convert, tmp_path / "source.safetensors", tmp_path / "model.weights.h5")

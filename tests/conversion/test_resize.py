@@ -55,7 +55,7 @@ def test_interpolation_of_many_sizes_is_pytorch_s():
 
 def test_absolute_positions_of_another_size():
     source = mvit_tf.build_mvit(V1)
-    model = mvit_tf.build_mvit(V1.replace(input_size=(8, 48, 64)))
+    model = mvit_tf.build_mvit(V1.replace(input_shape=(8, 48, 64, 3)))
     state_dict = to_pytorch_state_dict(source)
     report = load_pytorch_weights(model, state_dict)
     assert report.resized == ("positions/spatial", "positions/temporal")
@@ -71,7 +71,7 @@ def test_absolute_positions_of_another_size():
 
 
 def test_relative_tables_of_another_size():
-    model = mvit_tf.build_mvit(V2.replace(input_size=(8, 64, 64)))
+    model = mvit_tf.build_mvit(V2.replace(input_shape=(8, 64, 64, 3)))
     state_dict = to_pytorch_state_dict(mvit_tf.build_mvit(V2))
     report = load_pytorch_weights(model, state_dict)
     assert len(report.resized) == 9 and all("relative" in path for path in report.resized)
@@ -82,7 +82,7 @@ def test_relative_tables_of_another_size():
 
 
 def test_positions_that_are_not_square_need_their_grid():
-    source = to_pytorch_state_dict(mvit_tf.build_mvit(V1.replace(input_size=(4, 32, 48))))
+    source = to_pytorch_state_dict(mvit_tf.build_mvit(V1.replace(input_shape=(4, 32, 48, 3))))
     model = mvit_tf.build_mvit(V1)
     with pytest.raises(UserError, match=r"96 positions, which are no square; give source_grid"):
         load_pytorch_weights(model, source)
@@ -92,8 +92,8 @@ def test_positions_that_are_not_square_need_their_grid():
     expected = resize.resize_space(source["pos_embed_spatial"][0], (8, 12), (8, 8))
     np.testing.assert_array_equal(model.get_layer("positions").spatial, expected)
     # 9 x 16 tokens and 12 x 12: as many rows, another grid.
-    tall = to_pytorch_state_dict(mvit_tf.build_mvit(V1.replace(input_size=(4, 36, 64))))
-    model = mvit_tf.build_mvit(V1.replace(input_size=(4, 48, 48)))
+    tall = to_pytorch_state_dict(mvit_tf.build_mvit(V1.replace(input_shape=(4, 36, 64, 3))))
+    model = mvit_tf.build_mvit(V1.replace(input_shape=(4, 48, 48, 3)))
     report = load_pytorch_weights(model, tall, source_grid=(2, 9, 16))
     assert report.resized == ("positions/spatial",)
 
@@ -101,7 +101,7 @@ def test_positions_that_are_not_square_need_their_grid():
 def test_joint_positions_keep_the_class_token_s():
     config = references.arrays("pytorchvideo_image")["config"]
     source = to_pytorch_state_dict(mvit_tf.build_mvit(config))
-    model = mvit_tf.build_mvit(config.replace(input_size=(1, 64, 32)))
+    model = mvit_tf.build_mvit(config.replace(input_shape=(64, 32, 3)))
     report = load_pytorch_weights(model, source)
     assert report.resized == ("positions/joint",)
     positions, table = np.asarray(model.get_layer("positions").positions), source["pos_embed"][0]
@@ -136,7 +136,7 @@ def test_inflated_image_model_sees_the_image_in_a_still_video(inflation):
         pool_kernel=(1, 3, 3),
         patch_kernel=(3, 7, 7),
         patch_stride=(1, 4, 4),
-        input_size=(2, 32, 32),
+        input_shape=(2, 32, 32, 3),
     )
     source = mvit_tf.build_mvit(image)
     model = mvit_tf.build_mvit(video)
@@ -172,7 +172,7 @@ def test_image_v2_without_class_token_into_the_video_model():
 def test_inflated_joint_positions_are_those_of_space():
     config = references.arrays("pytorchvideo_image")["config"]
     state_dict = to_pytorch_state_dict(mvit_tf.build_mvit(config))
-    model = mvit_tf.build_mvit(V1.replace(input_size=(4, 64, 64)))
+    model = mvit_tf.build_mvit(V1.replace(input_shape=(4, 64, 64, 3)))
     load_pytorch_weights(model, state_dict)
     positions, table = model.get_layer("positions"), state_dict["pos_embed"][0]
     np.testing.assert_allclose(

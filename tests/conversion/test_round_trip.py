@@ -16,7 +16,7 @@ CASES = [
     ("slowfast", SMALL),
     ("slowfast", VIDEO_V2),
     ("slowfast", VIDEO_V2.replace(expand_in="mlp", readout="mean_before_norm")),
-    ("slowfast", SMALL.replace(input_size=(4, 32, 48), qkv_bias=False)),
+    ("slowfast", SMALL.replace(input_shape=(4, 32, 48, 3), qkv_bias=False)),
     ("slowfast", IMAGE_V2),
     ("slowfast", IMAGE_V1),
     ("torchvision", SMALL),
@@ -131,7 +131,7 @@ def test_wrapped_names():
     ("layout", "config", "reason"),
     [
         ("torchvision", IMAGE_V2, "image models, no models without a class token"),
-        ("torchvision", VIDEO_V2.replace(input_size=(4, 32, 48)), "not square"),
+        ("torchvision", VIDEO_V2.replace(input_shape=(4, 32, 48, 3)), "not square"),
         ("pytorchvideo", VIDEO_V2, "relative positions"),
         ("timm", SMALL, "video models"),
         ("timm", VIDEO_V2, "can be written as slowfast, torchvision"),

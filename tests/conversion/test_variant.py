@@ -40,13 +40,13 @@ def test_named_models_are_recognised(name):
 
 
 def test_config_takes_size_and_classes_from_the_weights():
-    for name, size in (
-        ("mvitv2_s_16x4", (24, 160, 160)),
-        ("mvitv2_b", (1, 384, 384)),
-        ("mvit_b_16x4", (16, 256, 256)),
-        ("mvit_b_16", (1, 320, 320)),
+    for name, shape in (
+        ("mvitv2_s_16x4", (24, 160, 160, 3)),
+        ("mvitv2_b", (384, 384, 3)),
+        ("mvit_b_16x4", (16, 256, 256, 3)),
+        ("mvit_b_16", (320, 320, 3)),
     ):
-        config = mvit_tf.get_config(name).replace(input_size=size, num_classes=11)
+        config = mvit_tf.get_config(name).replace(input_shape=shape, num_classes=11)
         assert config_of_weights(None, variant_of_config(config)) == (name, config)
 
 

@@ -17,7 +17,7 @@ def operations(function, inputs):
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 0.05)])
 def test_constants_compute_the_same(dtype, tolerance):
     config = mvit_tf.MViTConfig(
-        input_size=(4, 32, 32), embed_dim=16, depths=(1, 1), num_classes=5,
+        input_shape=(4, 32, 32, 3), embed_dim=16, depths=(1, 1), num_classes=5,
         relative_positions="space_time",
     )  # fmt: skip
     model = mvit_tf.build_mvit(config, dtype=dtype)

@@ -17,7 +17,7 @@ def tiny_model(dtype=None, seed=7):
     """Clips (4, 32, 32, 3) -> 3 logits, with logits far enough apart to tell rows apart."""
     keras.utils.set_random_seed(seed)
     config = get_config("mvit_s_16x4").replace(
-        input_size=(4, 32, 32), depths=(1, 1), embed_dim=16, num_classes=len(CLASS_NAMES)
+        input_shape=(4, 32, 32, 3), depths=(1, 1), embed_dim=16, num_classes=len(CLASS_NAMES)
     )
     model = build_mvit(config, dtype=dtype)
     head = model.get_layer("head")
