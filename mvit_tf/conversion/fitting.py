@@ -29,27 +29,28 @@ class Fit:
     unplaced: tuple[str, ...]
 
 
-def fit_tensors(tensors, facts, *, fresh, inflation, source_grid):
+def fit_tensors(tensors, shapes, grid, *, fresh, inflation, source_grid):
     """Finds a tensor for every variable of a model, reading none.
 
     Args:
         tensors: path -> Tensor, converted.
-        facts: ModelFacts.
+        shapes: path -> shape of the model's variables.
+        grid: (T, H, W) of the first block's tokens.
         fresh: paths of variables to leave as they are.
         inflation: "center" or "mean", for kernels of image weights.
         source_grid: (T, H, W) tokens of the source's position tables, or None to infer it.
     """
-    inflating = is_inflation(tensors, facts)
+    inflating = is_inflation(tensors, shapes)
     if inflating:
-        tensors = _image_positions(tensors, facts)
+        tensors = _image_positions(tensors, shapes)
     source = _Source(_CLASS_TOKEN in tensors, source_grid, inflation if inflating else None)
     assignments, missing, mismatched = [], [], []
-    for path, shape in facts.shapes.items():
+    for path, shape in shapes.items():
         tensor = tensors.get(path)
         if path in fresh:
             assignments.append((Placement(path, (), "fresh", "left out"), None))
         elif tensor is not None:
-            placement, fitted = _fit(path, tensor, shape, facts.grid, source)
+            placement, fitted = _fit(path, tensor, shape, grid, source)
             if fitted is None:
                 mismatched.append((path, tensor.shape, shape))
             assignments.append((placement, fitted))
@@ -61,7 +62,7 @@ def fit_tensors(tensors, facts, *, fresh, inflation, source_grid):
             assignments.append((Placement(path, (), "fresh", detail), None))
         else:
             missing.append(path)
-    unplaced = tuple(path for path in tensors if path not in facts.variables)
+    unplaced = tuple(path for path in tensors if path not in shapes)
     return Fit(tuple(assignments), tuple(missing), tuple(mismatched), unplaced)
 
 
@@ -74,9 +75,9 @@ class _Source:
     inflation: str | None
 
 
-def is_inflation(tensors, facts):
+def is_inflation(tensors, shapes):
     """Whether the tensors are of an image model and the variables of a video model."""
-    source, target = tensors.get("patch_embed/kernel"), facts.shapes["patch_embed/kernel"]
+    source, target = tensors.get("patch_embed/kernel"), shapes["patch_embed/kernel"]
     return source is not None and source.shape[0] == 1 < target[0]
 
 
@@ -84,10 +85,10 @@ def _zeros(names, shape):
     return Tensor(names, shape, lambda: np.zeros(shape, np.float32))
 
 
-def _image_positions(tensors, facts):
+def _image_positions(tensors, shapes):
     """An image's joint positions as those of space, where the video model has them apart."""
     joint = tensors.get("positions/joint")
-    if joint is None or "positions/spatial" not in facts.shapes:
+    if joint is None or "positions/spatial" not in shapes:
         return tensors
     first = int(_CLASS_TOKEN in tensors)
     rows, channels = joint.shape

@@ -9,12 +9,12 @@ import numpy as np
 from mvit_tf.conversion.checkpoint_files import read_checkpoint
 from mvit_tf.conversion.fitting import fit_tensors
 from mvit_tf.conversion.layouts import WRITTEN, find_model
-from mvit_tf.conversion.model_facts import model_facts
 from mvit_tf.conversion.report import ConversionReport
 from mvit_tf.conversion.resize import INFLATIONS
 from mvit_tf.conversion.tensors import as_tensor
 from mvit_tf.conversion.variant import likely_cause, variant_of_shapes
 from mvit_tf.errors import UserError
+from mvit_tf.models.mvit import MViT
 
 HEADS = ("auto", "load", "fresh")
 _HEAD = ("head/kernel", "head/bias")
@@ -34,7 +34,7 @@ def load_pytorch_weights(
     token left fresh where the image model has none.
 
     Args:
-        model: a `keras.Model` of `create_model` or `build_mvit`; unchanged if this raises.
+        model: MViT; unchanged if this raises.
         source: path of a `.pth`, `.pyth`, `.pt` or `.safetensors` file, or a state dict of
             numpy arrays or PyTorch tensors.
         head: "auto" loads the head where the numbers of classes agree and else leaves it
@@ -56,21 +56,29 @@ def load_pytorch_weights(
         raise UserError(f"head must be one of {HEADS}, got {head!r}")
     if inflation not in INFLATIONS:
         raise UserError(f"inflation must be one of {INFLATIONS}, got {inflation!r}")
-    facts = model_facts(model)
+    variables = _variables(model)
+    shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
     weights = read_weights(source, prefix)
     label, tensors = weights.label, weights.tensors
-    _check_residual_pooling(label, weights.layout, facts)
+    _check_residual_pooling(label, weights.layout, model.config)
 
-    fresh = _fresh_head(tensors, facts, head)
+    fresh = _fresh_head(tensors, model.config, head)
     left_out = tuple(name for path in fresh if path in tensors for name in tensors[path].names)
     tensors = {path: tensor for path, tensor in tensors.items() if path not in fresh}
-    fit = fit_tensors(tensors, facts, fresh=fresh, inflation=inflation, source_grid=source_grid)
+    fit = fit_tensors(
+        tensors,
+        shapes,
+        model.config.patch_grid,
+        fresh=fresh,
+        inflation=inflation,
+        source_grid=source_grid,
+    )
     unknown = [name for name in weights.unknown if name not in left_out]
-    _check_fit(label, fit, unknown, tensors, facts)
+    _check_fit(label, fit, unknown, tensors, shapes)
     # All are read before one is assigned: reading may fail in the middle of a file.
     values = {p.path: _read(label, p, tensor) for p, tensor in fit.assignments if tensor}
     for path, array in values.items():
-        facts.variables[path].assign(array)
+        variables[path].assign(array)
     return ConversionReport(
         source=label,
         layout=weights.layout.NAME,
@@ -131,7 +139,7 @@ def to_pytorch_state_dict(model, layout="slowfast"):
     """The weights of a model under the names and in the shapes of a PyTorch implementation.
 
     Args:
-        model: a `keras.Model` of `create_model` or `build_mvit`.
+        model: MViT.
         layout: "slowfast", "torchvision", "pytorchvideo" or "timm".
 
     Returns:
@@ -142,19 +150,27 @@ def to_pytorch_state_dict(model, layout="slowfast"):
     """
     if layout not in WRITTEN:
         raise UserError(f"layout must be one of {', '.join(WRITTEN)}, got {layout!r}")
-    facts = model_facts(model)
-    reasons = WRITTEN[layout].unsupported(facts)
+    variables = _variables(model)
+    reasons = WRITTEN[layout].unsupported(model.config)
     if reasons:
-        able = [name for name, other in WRITTEN.items() if not other.unsupported(facts)]
+        able = [name for name, other in WRITTEN.items() if not other.unsupported(model.config)]
         raise UserError(
             f"{layout} has no {', no '.join(reasons)}; this model can be written as "
             f"{', '.join(able)}"
         )
-    _check_residual_pooling("the model", WRITTEN[layout], facts)
-    variables = {
-        path: variable.numpy().astype("float32") for path, variable in facts.variables.items()
-    }
-    return WRITTEN[layout].to_pytorch(variables, image=facts.image)
+    _check_residual_pooling("the model", WRITTEN[layout], model.config)
+    values = {path: variable.numpy().astype("float32") for path, variable in variables.items()}
+    return WRITTEN[layout].to_pytorch(values, image=model.config.image)
+
+
+def _variables(model):
+    """path -> variable."""
+    if not isinstance(model, MViT):
+        raise UserError(
+            f"{model.name!r} is not a model of mvit_tf.create_model or mvit_tf.build_mvit, whose "
+            "layers the weights are mapped to; convert into such a model and take its layers"
+        )
+    return {variable.path: variable for variable in model.weights}
 
 
 def _read(label, placement, tensor):
@@ -168,17 +184,16 @@ def _read(label, placement, tensor):
     return values
 
 
-def _fresh_head(tensors, facts, head):
+def _fresh_head(tensors, config, head):
     kernel = tensors.get("head/kernel")
-    classes = facts.shapes.get("head/kernel", (0,))[-1]
-    other = head == "auto" and kernel is not None and kernel.shape[-1] != classes
-    return _HEAD if other or head == "fresh" or not classes else ()
+    other = head == "auto" and kernel is not None and kernel.shape[-1] != config.num_classes
+    return _HEAD if other or head == "fresh" or not config.num_classes else ()
 
 
-def _check_residual_pooling(label, layout, facts):
+def _check_residual_pooling(label, layout, config):
     """Names cannot tell how residual pooling treats the class token; the layout does."""
-    mode = facts.residual_pooling
-    if facts.class_token and mode not in layout.RESIDUAL_POOLING:
+    mode = config.residual_pooling
+    if config.class_token and mode not in layout.RESIDUAL_POOLING:
         does = "adds" if "all" in layout.RESIDUAL_POOLING else "does not add"
         cure = next(other for other in layout.RESIDUAL_POOLING if other != "none")
         raise UserError(
@@ -188,14 +203,14 @@ def _check_residual_pooling(label, layout, facts):
         )
 
 
-def _check_fit(label, fit, unknown, tensors, facts):
+def _check_fit(label, fit, unknown, tensors, shapes):
     unplaced = unknown + [name for path in fit.unplaced for name in tensors[path].names]
     if not (fit.missing or fit.mismatched or unplaced):
         return
     parts = []
     if fit.missing:
         parts.append(
-            f"it lacks {len(fit.missing)} of the model's {len(facts.variables)} variables "
+            f"it lacks {len(fit.missing)} of the model's {len(shapes)} variables "
             f"({_shorten(fit.missing)})"
         )
     if unplaced:
@@ -203,13 +218,13 @@ def _check_fit(label, fit, unknown, tensors, facts):
             f"the model has no place for {len(unplaced)} of its tensors ({_shorten(unplaced)})"
         )
     if fit.mismatched:
-        shapes = [
+        differing = [
             f"{path}: {source} in the file, {target} in the model"
             for path, source, target in fit.mismatched
         ]
-        parts.append(f"{len(shapes)} have another shape ({_shorten(shapes)})")
+        parts.append(f"{len(differing)} have another shape ({_shorten(differing)})")
     source = variant_of_shapes({path: tensor.shape for path, tensor in tensors.items()})
-    cause = likely_cause(source, variant_of_shapes(facts.shapes))
+    cause = likely_cause(source, variant_of_shapes(shapes))
     if not cause and fit.mismatched and {path for path, _, _ in fit.mismatched} <= set(_HEAD):
         cause = (
             f"the file has {source.num_classes} classes; build the model with "

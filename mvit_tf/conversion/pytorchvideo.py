@@ -78,14 +78,12 @@ def to_pytorch(variables, *, image):
     return state_dict
 
 
-def unsupported(facts):
-    """What this layout cannot express of a model (ModelFacts): a list of reasons."""
-    readout = "class_token" if facts.class_token else "mean"
+def unsupported(config):
+    """What this layout cannot express of a model with this MViTConfig: a list of reasons."""
+    readout = "class_token" if config.class_token else "mean"
     checks = {
-        "relative positions": any("/relative_positions/" in path for path in facts.shapes),
-        f"readout={facts.readout!r}": facts.readout != readout,
-        "models without absolute positions": not any(
-            path.startswith("positions/") for path in facts.shapes
-        ),
+        "relative positions": config.relative_positions != "none",
+        f"readout={config.readout!r}": config.readout != readout,
+        "models without absolute positions": config.positions == "none",
     }
     return [reason for reason, applies in checks.items() if applies]

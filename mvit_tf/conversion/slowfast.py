@@ -65,6 +65,6 @@ def to_pytorch(variables, *, image):
     return state_dict
 
 
-def unsupported(facts):
-    """What this layout cannot express of a model (ModelFacts): a list of reasons."""
+def unsupported(config):
+    """What this layout cannot express of a model with this MViTConfig: a list of reasons."""
     return []

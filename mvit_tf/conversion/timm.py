@@ -77,14 +77,14 @@ def _stage_indices(variables):
     return indices
 
 
-def unsupported(facts):
-    """What this layout cannot express of a model (ModelFacts): a list of reasons."""
-    sides = facts.grid[1:]
-    relative = any("/relative_positions/" in path for path in facts.shapes)
+def unsupported(config):
+    """What this layout cannot express of a model with this MViTConfig: a list of reasons."""
+    _, height, width = config.patch_grid
+    relative = config.relative_positions != "none"
     checks = {
-        "video models": not facts.image,
-        f"readout={facts.readout!r}": facts.readout == "mean_before_norm",
-        "positions of space and time apart": "positions/spatial" in facts.shapes,
-        "relative positions of images that are not square": relative and sides[0] != sides[1],
+        "video models": not config.image,
+        f"readout={config.readout!r}": config.readout == "mean_before_norm",
+        "positions of space and time apart": config.positions == "separate",
+        "relative positions of images that are not square": relative and height != width,
     }
     return [reason for reason, applies in checks.items() if applies]

@@ -4,7 +4,7 @@ Its class token and positions have no leading axes of 1, and the relative tables
 width both have the length that the longer side needs (interpolated on the shorter one's use).
 """
 
-from mvit_tf.conversion.names import NameTable, place_expansion, split_block
+from mvit_tf.conversion.names import NameTable, place_expansion
 from mvit_tf.conversion.tensors import to_pytorch_axes
 
 NAME = "torchvision"
@@ -62,24 +62,20 @@ def to_pytorch(variables, *, image):
     return state_dict
 
 
-def unsupported(facts):
-    """What this layout cannot express of a model (ModelFacts): a list of reasons."""
-    axes = {
-        split_block(path)[1].removeprefix("attn/relative_positions/")
-        for path in facts.shapes
-        if "/relative_positions/" in path
-    }
-    sides, separate = facts.grid[1:], "positions/spatial" in facts.shapes
+def unsupported(config):
+    """What this layout cannot express of a model with this MViTConfig: a list of reasons."""
+    _, height, width = config.patch_grid
+    relative, separate = config.relative_positions != "none", config.positions == "separate"
     checks = {
-        "image models": facts.image,
-        "models without a class token": not facts.class_token,
-        f"readout={facts.readout!r}": facts.readout != "class_token",
-        f"pool_mode={facts.pool_mode!r}": facts.pool_mode != "conv",
-        "joint positions": "positions/joint" in facts.shapes,
-        "relative positions in space alone": bool(axes) and "temporal" not in axes,
-        "relative positions beside absolute ones": bool(axes) and separate,
-        "models without positions": not axes and not separate,
-        "relative positions of frames that are not square": bool(axes) and sides[0] != sides[1],
-        "q, k, v without bias": not facts.qkv_bias,
+        "image models": config.image,
+        "models without a class token": not config.class_token,
+        f"readout={config.readout!r}": config.readout != "class_token",
+        f"pool_mode={config.pool_mode!r}": config.pool_mode != "conv",
+        "joint positions": config.positions == "joint",
+        "relative positions in space alone": config.relative_positions == "space",
+        "relative positions beside absolute ones": relative and separate,
+        "models without positions": not relative and not separate,
+        "relative positions of frames that are not square": relative and height != width,
+        "q, k, v without bias": not config.qkv_bias,
     }
     return [reason for reason, applies in checks.items() if applies]

@@ -93,6 +93,7 @@ def _train(experiment, directory, strategy):
     keras.utils.set_random_seed(settings.seed)
     with strategy_scope(strategy):
         model = _build_model(experiment, len(videos.class_names))
+        # Before an optimizer is there: that of another training is none of this one's.
         if resumed is None and experiment.model.initial_weights is not None:
             source = initial_weights(experiment)
             load_initial_weights(model, source, reset_head=experiment.model.reset_head)
@@ -111,24 +112,10 @@ def _train(experiment, directory, strategy):
 
     # Apart, as many good videos for training do not make up for bad ones for validation.
     ledger, validation_ledger = OutcomeLedger(), OutcomeLedger()
-    dataset = train_dataset(
-        videos,
-        sampling=experiment.clip_sampling(),
-        preprocessing=experiment.preprocessing(),
-        augmentation=experiment.augmentation(),
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        start_epoch=progress.epoch,
-        seed=experiment.data.seed,
-        ledger=ledger,
-        num_parallel=experiment.data.decode_threads,
-    )
-    num_classes = len(videos.class_names)
-    dataset = dataset.map(lambda clips, labels: (clips, tf.one_hot(labels, num_classes)))
     saver = callbacks.Checkpoints(store=directory.checkpoints, progress=progress)
     with ledger.user_errors():
         model.fit(
-            dataset,
+            _training_clips(experiment, videos, start_epoch=progress.epoch, ledger=ledger),
             epochs=settings.epochs,
             initial_epoch=progress.epoch,
             steps_per_epoch=steps,
@@ -154,6 +141,24 @@ def _train(experiment, directory, strategy):
     _say(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
     _say(f"trained     {_best_in_words(saver.progress)}; checkpoints in {directory.path}")
     _plot_curves(directory)
+
+
+def _training_clips(experiment, videos, *, start_epoch: int, ledger) -> tf.data.Dataset:
+    """Batches of clips and one-hot labels, from an epoch to the last."""
+    num_classes = len(videos.class_names)
+    clips = train_dataset(
+        videos,
+        sampling=experiment.clip_sampling(),
+        preprocessing=experiment.preprocessing(),
+        augmentation=experiment.augmentation(),
+        batch_size=experiment.train.batch_size,
+        epochs=experiment.train.epochs,
+        start_epoch=start_epoch,
+        seed=experiment.data.seed,
+        ledger=ledger,
+        num_parallel=experiment.data.decode_threads,
+    )
+    return clips.map(lambda clips, labels: (clips, tf.one_hot(labels, num_classes)))
 
 
 def evaluate(
