@@ -49,25 +49,30 @@ def create_model(
         UserError: an unknown name or field, a value out of its range, or weights that cannot
             be had or do not fit.
     """
-    config = get_config(name)
-    published = None if weights is None else published_set(name, weights)
-    if published is not None:
-        config = published.config
+    published, path = (None, None) if weights is None else _resolve(name, weights)
+    config = get_config(name) if published is None else published.config
     if num_classes is not None:
         fields["num_classes"] = num_classes
     if input_shape is not None:
         fields["input_shape"] = _checked_input_shape(config, input_shape)
     model = build_mvit(config.replace(**fields), name=name, dtype=dtype, remat=remat)
-    if published is not None:
+    if path is not None and path.endswith(SUFFIX):
+        load_weights_file(model, path)
+    elif path is not None:
+        model.conversion_report = load_pytorch_weights(model, path)
+    elif published is not None:
         model.conversion_report = load_published_weights(model, published)
-    elif weights is not None and os.fspath(weights).endswith(SUFFIX):
-        load_weights_file(model, weights)
-    elif weights is not None:
-        model.conversion_report = load_pytorch_weights(model, weights)
-        published = find_published_file(name, weights)
     if published is not None:
         _describe_input(model, published)
     return model
+
+
+def _resolve(name, weights):
+    """(PublishedWeights or None, path or None) of `weights`; both for a set's own file."""
+    published = published_set(name, weights)
+    if published is not None:
+        return published, None
+    return find_published_file(name, weights), os.fspath(weights)
 
 
 def published_set(name, weights):

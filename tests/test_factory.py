@@ -47,7 +47,8 @@ def test_published_weights_bring_frames_and_classes(small_set):
 
 
 def test_a_set_s_file_by_its_own_name_is_the_set(small_set):
-    model = mvit_tf.create_model("mvit_b_16x4", num_classes=400, weights=small_set, **SMALL)
+    model = mvit_tf.create_model("mvit_b_16x4", weights=small_set)
+    assert model.config.embed_dim == 16
     assert model.class_names[0] == "abseiling" and model.preprocessing.short_side == 36
     other = small_set.rename(small_set.with_name("mine.pth"))
     model = mvit_tf.create_model("mvit_b_16x4", weights=other, **SMALL)

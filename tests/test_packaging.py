@@ -29,7 +29,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_every_module_and_experiment(wheel):
     modules = {
         str(path.relative_to(ROOT))
-        for kind in ("py", "pyi", "yaml")
+        for kind in ("py", "pyi", "yaml", "txt")
         for path in ROOT.glob(f"mvit_tf/**/*.{kind}")
     }
     experiments = {f"mvit_tf/configs/{path.name}" for path in ROOT.glob("configs/*.yaml")}

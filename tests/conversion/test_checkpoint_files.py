@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mvit_tf.conversion.checkpoint_files import read_checkpoint
+from mvit_tf.conversion.checkpoint_files import find_state_dict, read_checkpoint
 from mvit_tf.errors import UserError
 from tests.conversion import references
 
@@ -197,3 +197,19 @@ def test_paths_and_contents_without_weights(tmp_path):
     path = write_zip(tmp_path / "list.pth", pickle.dumps([1, 2], protocol=2))
     with pytest.raises(UserError, match="holds a list, no state dict"):
         read_checkpoint(path)
+
+
+def test_dicts_beside_each_other_keep_their_keys():
+    """Student and teacher; a usual name still wins."""
+
+    class Weight:
+        shape = (2,)
+
+        def detach(self):
+            return self
+
+    content = {"student": {"a.weight": Weight()}, "teacher": {"a.weight": Weight()}, "epoch": 3}
+    tensors = find_state_dict("file", content)
+    assert list(tensors) == ["student.a.weight", "teacher.a.weight"]
+    assert [tensor.names for tensor in tensors.values()] == [(name,) for name in tensors]
+    assert list(find_state_dict("file", {**content, "model": content["teacher"]})) == ["a.weight"]

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from mvit_tf.errors import UserError
-from mvit_tf.training import callbacks, trainer
+from mvit_tf.training import callbacks, trained_model, trainer
 from mvit_tf.training.checkpoints import read_progress
 from tests.training.tiny import write_config, write_videos
 from tests.training.two_devices import run_on_two_devices
@@ -149,14 +149,15 @@ def test_a_training_that_goes_on_beside_is_not_mixed_in(
         file["layers/dense/vars/1"][...] = head + 1
         progress = json.loads(file["mvit_tf"].attrs["progress"])
         file["mvit_tf"].attrs["progress"] = json.dumps({**progress, "epoch": epoch + 1})
-    build, models = trainer._build_model, []
+    module, name = {"eval": (trainer, "_build_model"), "export": (trained_model, "MViT")}[mode]
+    build, models = getattr(module, name), []
 
-    def built_while_training_saved(*arguments):
-        models.append(build(*arguments))
+    def built_while_training_saved(*arguments, **options):
+        models.append(build(*arguments, **options))
         os.replace(newer, best)
         return models[-1]
 
-    monkeypatch.setattr(trainer, "_build_model", built_while_training_saved)
+    monkeypatch.setattr(module, name, built_while_training_saved)
     trainer.run(mode=mode, model_dir=run)
     assert f"epoch {epoch} " in capsys.readouterr().out
     assert read_progress(best).epoch == epoch + 1
