@@ -12,7 +12,7 @@ from mvit_tf.training.optimizer import ReplicaAdamW
 from mvit_tf.weights_file import load_weights_file, open_weights_file, save_weights_file
 from tests.training.tiny import tiny_model
 
-WRITERS = {"own": save_weights_file, "keras": lambda model, path: model.save_weights(path)}
+WRITERS = {"own": save_weights_file, "keras": lambda model, path: keras.saving.save_weights(model, path)}
 
 
 @pytest.fixture(params=WRITERS)
@@ -148,14 +148,14 @@ def test_the_variables_that_differ_are_named(tmp_path):
 def test_values_that_are_not_finite_are_neither_loaded_nor_written(tmp_path, write):
     path = tmp_path / "model.weights.h5"
     model = compiled_model(seed=1)
-    model.save_weights(path)
+    keras.saving.save_weights(model, path)
     before = path.read_bytes()
     model.get_layer("head").bias.assign([float("nan"), 0.0, 0.0])
     if write is save_weights_file:
         with pytest.raises(UserError, match="was not written: head/bias is not finite"):
             save_weights_file(model, path)
         assert path.read_bytes() == before
-    model.save_weights(path)
+    keras.saving.save_weights(model, path)
     message = refusal(compiled_model(seed=2), path)
     assert "holds values that are not finite, in head/bias" in message
 

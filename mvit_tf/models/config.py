@@ -1,13 +1,12 @@
 """The numbers of an MViT: a few that a person chooses, and all that follow from them."""
 
 import dataclasses
-import difflib
 import functools
 import math
 import numbers
 import warnings
 
-from mvit_tf.errors import UserError
+from mvit_tf.errors import UserError, did_you_mean
 from mvit_tf.geometry import (
     CHANNELS,
     POOL_MODES,
@@ -359,9 +358,7 @@ def _current_names(fields, image=False):
         fields["input_shape"] = (*(size[1:] if image else size), CHANNELS)
     for name in fields:
         if name not in FIELDS:
-            nearest = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(FIELDS)}"
-            raise UserError(f"unknown model field {name!r}{hint}")
+            raise UserError(f"unknown model field {name!r}; {did_you_mean(name, FIELDS)}")
     return fields
 
 

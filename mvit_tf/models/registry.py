@@ -1,8 +1,6 @@
 """The named models: each a config, most of them a line."""
 
-import difflib
-
-from mvit_tf.errors import UserError
+from mvit_tf.errors import UserError, did_you_mean
 from mvit_tf.models.config import MViTConfig
 
 _B = MViTConfig()
@@ -109,7 +107,5 @@ def get_config(name):
         UserError: an unknown name, with the nearest known one.
     """
     if name not in _CONFIGS:
-        nearest = difflib.get_close_matches(str(name), _CONFIGS, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(_CONFIGS)}"
-        raise UserError(f"unknown model {name!r}; {hint}")
+        raise UserError(f"unknown model {name!r}; {did_you_mean(str(name), _CONFIGS)}")
     return _CONFIGS[name]
