@@ -12,7 +12,7 @@ from mvit_tf.training.optimizer import ReplicaAdamW
 from mvit_tf.weights_file import load_weights_file, open_weights_file, save_weights_file
 from tests.training.tiny import tiny_model
 
-WRITERS = {"own": save_weights_file, "keras": lambda model, path: keras.saving.save_weights(model, path)}
+WRITERS = {"own": save_weights_file, "keras": keras.saving.save_weights}
 
 
 @pytest.fixture(params=WRITERS)
