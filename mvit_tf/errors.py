@@ -1,4 +1,4 @@
-"""The one exception that speaks to the person at the keyboard, and words of its messages."""
+"""What speaks to the person at the keyboard: an exception, a warning, words of their messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -16,6 +16,10 @@ class UserError(ValueError):
     def __str__(self):
         # TensorFlow crashes on an exception in a pipeline whose text cannot be encoded.
         return printable(super().__str__())
+
+
+class FormerNameWarning(FutureWarning):
+    """A name or form of an older version was taken; the message says the one of today."""
 
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from mvit_tf.errors import UserError
+from mvit_tf.errors import FormerNameWarning, UserError
 
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
@@ -68,7 +68,7 @@ def run_cli(main: Callable[[], int | None]) -> int:
     Returns:
         `main`'s status (0 for `None`); 2 after a `UserError`, whose message is printed on
         stderr as one line; 130 after Ctrl-C. Any other exception passes through. What has
-        a new name (a `FutureWarning`) is said in one line too.
+        a new name (a `FormerNameWarning`) is said in one line too.
     """
     _print_anything()
     with warnings.catch_warnings():
@@ -87,9 +87,9 @@ def _show_in_one_line(show):
     """`warnings.showwarning` without the place in the code where it is for the user."""
 
     def show_warning(message, category, *place, **place_by_name):
-        if issubclass(category, FutureWarning):
+        if issubclass(category, FormerNameWarning):
             print(f"warning: {message}", file=sys.stderr)
-        else:
+        elif not issubclass(category, FutureWarning):  # those are for dependencies' developers
             show(message, category, *place, **place_by_name)
 
     return show_warning

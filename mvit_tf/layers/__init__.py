@@ -1,6 +1,6 @@
 """MViT's building blocks: Keras layers, registered under the package `mvit_tf`."""
 
-# Before the layers: importing it imports the model too (see `mvit_tf`), and that the layers.
+# Before the layers: once Keras is imported, the model is (see `mvit_tf`), which imports them.
 import keras  # noqa: F401
 
 from mvit_tf.layers.attention import MultiHeadPoolingAttention

@@ -17,8 +17,8 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
     """Self-attention whose queries, keys and values are pooled over space and time.
 
     Queries, keys and values are projected, pooled each by an operator of its own, then
-    attended: softmax(q k^T / sqrt(head_dim) + relative positions) v, the softmax in float32
-    under every dtype policy. The output lies on the pooled queries' grid.
+    attended: softmax(q k^T / sqrt(head_dim) + relative positions) v, the softmax computed in
+    float32 under every dtype policy. The output lies on the pooled queries' grid.
 
     Args:
         dim: int, width of the attention and its output.
@@ -184,7 +184,7 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
         return ops.transpose(ops.reshape(tokens, split), (0, 2, 1, 3))
 
     def _join_heads(self, outputs):
-        """(B, N, heads, head_dim) to (B, N, dim)."""
+        """(B, N, heads, head_dim), as `kernels.attend` returns it, to (B, N, dim)."""
         return ops.reshape(outputs, (-1, self.output_length, self.dim))
 
     def _patch_mask(self, dtype):

@@ -27,16 +27,16 @@ class Dense(keras.layers.Dense):
         kwargs.setdefault("bias_initializer", bias_initializer())
         super().__init__(units, **kwargs)
 
-    def call(self, inputs, after_gelu=False, training=None):
+    def call(self, inputs, gelu_first=False, training=None):
         """Projects the last axis.
 
         Args:
             inputs: (B, ..., C).
-            after_gelu: bool. Apply the exact GELU to the inputs first, as a part of this layer:
+            gelu_first: bool. Apply the exact GELU to the inputs first, as a part of this layer:
                 its gradient computes the GELU again instead of keeping it, which for an MLP is
                 half of all that a training step keeps.
         """
-        outputs = self._project(inputs, as_tensor(self.kernel), self.bias, after_gelu)
+        outputs = self._project(inputs, as_tensor(self.kernel), self.bias, gelu_first)
         return outputs if self.activation is None else self.activation(outputs)
 
     def quantize(self, mode=None, type_check=True, config=None):
@@ -44,14 +44,14 @@ class Dense(keras.layers.Dense):
         check = type_check and type(self) not in (Dense, QKVDense)
         super().quantize(mode, type_check=check, config=config)
 
-    def quantized_call(self, inputs, after_gelu=False, training=None):
-        inputs = ops.gelu(inputs, approximate=False) if after_gelu else inputs
+    def quantized_call(self, inputs, gelu_first=False, training=None):
+        inputs = ops.gelu(inputs, approximate=False) if gelu_first else inputs
         return super().quantized_call(inputs, training=training)
 
-    def _project(self, inputs, kernel, bias, after_gelu=False):
+    def _project(self, inputs, kernel, bias, gelu_first=False):
         shape = (*ops.shape(inputs)[:-1], kernel.shape[-1])
         rows = inputs if len(shape) == 2 else ops.reshape(inputs, (-1, inputs.shape[-1]))
-        project = kernels.gelu_dense if after_gelu else kernels.dense
+        project = kernels.gelu_dense if gelu_first else kernels.dense
         outputs = project(rows, kernel, None if bias is None else as_tensor(bias))
         if len(shape) == 2:
             return outputs

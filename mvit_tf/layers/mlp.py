@@ -33,7 +33,7 @@ class MLP(keras.layers.Layer):
         # In rank 2 throughout: TensorFlow fuses a GELU only where no reshape stands before it.
         hidden = self.fc1(ops.reshape(tokens, (-1, channels)))
         if training and isinstance(self.fc2, Dense):
-            outputs = self.fc2(hidden, after_gelu=True)
+            outputs = self.fc2(hidden, gelu_first=True)
         else:
             outputs = self.fc2(ops.gelu(hidden, approximate=False))
         return ops.reshape(outputs, (-1, length, outputs.shape[-1]))

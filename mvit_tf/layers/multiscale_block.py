@@ -107,7 +107,7 @@ class MultiscaleBlock(keras.layers.Layer):
         self.proj_mlp = self._projection("proj_mlp", self.attention_dim, self.output_dim)
 
     def _projection(self, name, input_dim, output_dim):
-        """The skip path's change of width, None where there is none."""
+        """The skip path's projection to another width, None where that stays."""
         if input_dim == output_dim:
             return None
         layer = Dense(output_dim, dtype=self.dtype_policy, name=name)
@@ -116,7 +116,7 @@ class MultiscaleBlock(keras.layers.Layer):
 
     @property
     def widen_attention(self):
-        """`proj_attention` under the name in weight files of version 0.1, where Keras looks too."""
+        """`proj_attention` in files of version 0.1: Keras looks for weights by attribute."""
         return self.proj_attention
 
     @property

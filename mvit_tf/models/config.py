@@ -6,7 +6,7 @@ import math
 import numbers
 import warnings
 
-from mvit_tf.errors import UserError, did_you_mean
+from mvit_tf.errors import FormerNameWarning, UserError, did_you_mean
 from mvit_tf.geometry import (
     CHANNELS,
     POOL_MODES,
@@ -123,6 +123,7 @@ class MViTConfig:
         self._check_sizes()
         self._check_numbers()
         self._check_input_shape()
+        self._check_grids()
 
     def _check_choices(self):
         choices = {
@@ -202,6 +203,21 @@ class MViTConfig:
             if size + 2 * pad < kernel:
                 raise UserError(
                     f"input_shape={shape} is smaller than patch_kernel={self.patch_kernel}"
+                )
+
+    def _check_grids(self):
+        for spec in self.blocks():
+            skip = pooled_grid(spec.grid, skip_kernel(spec.query_stride), spec.query_stride)
+            if skip != spec.query_grid:
+                raise UserError(
+                    f"{spec.name}: queries pooled by kernel {spec.query_kernel} and stride "
+                    f"{spec.query_stride} lie on the grid {spec.query_grid}, the skip path on "
+                    f"{skip}; use an odd pool_kernel, or another query_stride or input_shape"
+                )
+            if any(length is not None and length < 1 for length in spec.relative_table_lengths):
+                raise UserError(
+                    f"input_shape={self.input_shape} leaves no grid in {spec.name} for relative "
+                    "positions; use a larger one"
                 )
 
     @property
@@ -316,7 +332,7 @@ class MViTConfig:
             UserError: an unknown field, with the nearest known one; a value out of range.
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return MViTConfig(**{**fields, **_current_names(changes, image=self.image)})
+        return MViTConfig(**{**fields, **_current_names(changes, self.input_shape)})
 
     def to_dict(self):
         """Plain data for YAML and JSON; `MViTConfig(**data)` reads it back."""
@@ -341,8 +357,12 @@ def _accept_former_names(config_class):
     return config_class
 
 
-def _current_names(fields, image=False):
+def _current_names(fields, shape=MViTConfig.input_shape):
     """Fields of `MViTConfig` from those of this version or of version 0.1.
+
+    Args:
+        fields: by name.
+        shape: the input shape that former fields change a part of.
 
     Raises:
         UserError: an unknown name.
@@ -353,8 +373,8 @@ def _current_names(fields, image=False):
         fields["expand_in"] = fields.pop("widen_in")
     if "input_size" in fields or "image" in fields:
         _warn_of_former_name("input_size and image", "input_shape=(T, H, W, 3) or (H, W, 3)")
-        image = fields.pop("image", image)
-        size = tuple(fields.pop("input_size", MViTConfig.input_shape[:-1]))
+        image = fields.pop("image", len(shape) == 3)
+        size = tuple(fields.pop("input_size", (1, *shape[:-1])[-3:]))
         fields["input_shape"] = (*(size[1:] if image else size), CHANNELS)
     for name in fields:
         if name not in FIELDS:
@@ -363,7 +383,7 @@ def _current_names(fields, image=False):
 
 
 def _warn_of_former_name(former, current):
-    warnings.warn(f"{former} of MViTConfig is now {current}", FutureWarning, stacklevel=4)
+    warnings.warn(f"{former} of MViTConfig is now {current}", FormerNameWarning, stacklevel=4)
 
 
 _accept_former_names(MViTConfig)

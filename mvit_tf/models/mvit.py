@@ -23,8 +23,8 @@ class MViT(keras.Model):
     compiles as every Keras model does.
 
     The layers `patch_embed`, `class_token`, `positions`, `block_00` ..., `norm`, `readout`
-    and `head` are stable end points: `model.get_layer("block_03").output` is the fourth
-    block's tokens, on every model.
+    and `head`, as far as a model has them, are stable end points:
+    `model.get_layer("block_03").output` is the fourth block's tokens.
 
     Args:
         config: MViTConfig, or its `to_dict()`.
@@ -154,8 +154,9 @@ class MViT(keras.Model):
             frames: as the model takes them.
 
         Returns:
-            dict: `stage_1`, `stage_2`, ... (B, T, H, W, C), each stage's last block; and, on
-            models that have one, `class_token` (B, C) after the last norm.
+            dict: `stage_1`, `stage_2`, ... (B, T, H, W, C), each stage's last block, not
+            normed, and with `expand_in="mlp"` as wide as the next stage already; and, on models
+            that have one, `class_token` (B, C) after the last norm.
         """
         return self.feature_extractor()(frames)
 
@@ -167,7 +168,9 @@ class MViT(keras.Model):
             tokens = self.get_layer(spec.name).output
             shape = (*spec.query_grid, spec.output_dim)
             # Each stage's last block is the one that stays.
-            maps[f"stage_{spec.stage + 1}"] = keras.layers.Reshape(shape)(tokens[:, first:])
+            maps[f"stage_{spec.stage + 1}"] = keras.layers.Reshape(shape, dtype=self._dtype)(
+                tokens[:, first:]
+            )
         if self.config.class_token:
             maps["class_token"] = self.get_layer("norm")(tokens[:, 0])
         return keras.Model(self.input, maps, name=f"{self.name}_feature_maps")
@@ -191,14 +194,15 @@ class MViT(keras.Model):
 
 
 def build_mvit(config, *, name="mvit", dtype=None, remat=False):
-    """The model of a config: `MViT(config, ...)`, whose arguments these are."""
+    """The model of a config: `MViT(config, ...)`, see there."""
     return MViT(config, name=name, dtype=dtype, remat=remat)
 
 
 def _embed(config, frames, dtype):
     """Tokens (B, [1 +] T*H*W, C) of frames."""
     if config.image:
-        frames = keras.layers.Reshape((1, *config.input_shape), name="one_frame")(frames)
+        one_frame = (1, *config.input_shape)
+        frames = keras.layers.Reshape(one_frame, dtype=dtype, name="one_frame")(frames)
     tokens = PatchEmbedding(
         embed_dim=config.embed_dim,
         kernel_size=config.patch_kernel,

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from mvit_tf.data.preprocessing import Augmentation, Preprocessing
 from mvit_tf.data.sampling import ClipSampling
-from mvit_tf.errors import UserError, did_you_mean
+from mvit_tf.errors import FormerNameWarning, UserError, did_you_mean
 from mvit_tf.files import write_text_atomically
 from mvit_tf.models import MViTConfig, get_config
 from mvit_tf.training.experiment_text import OVERRIDE_SOURCE, parse_overrides, read_yaml
@@ -79,7 +79,7 @@ _CHECKER = pydantic.TypeAdapter(Experiment)
 def load_experiment(config_file: str | Path | None = None, overrides: str = "") -> Experiment:
     """Reads a YAML file, then the overrides, over the defaults.
 
-    A form of an older version is taken with a `FutureWarning` that names the new one.
+    A form of an older version is taken with a `FormerNameWarning` that names the new one.
 
     Args:
         config_file: YAML with the sections `model`, `data`, `train`; `None` for defaults only.
@@ -207,7 +207,7 @@ def _renew_model_keys(keys: dict[str, Any], source: str):
 
 
 def _warn(message: str):
-    warnings.warn(message, FutureWarning, stacklevel=5)
+    warnings.warn(message, FormerNameWarning, stacklevel=5)
 
 
 def _check_combinations(experiment: Experiment, source: str):

@@ -10,7 +10,7 @@ import pytest
 
 from mvit_tf.cli import run_cli
 from mvit_tf.cli.startup import require_tensorflow
-from mvit_tf.errors import UserError
+from mvit_tf.errors import FormerNameWarning, UserError
 from tests.own_words import own_words
 
 
@@ -62,7 +62,8 @@ def test_the_status_of_main_is_the_status(returned, status):
 
 def test_a_new_name_is_said_in_one_line_and_other_warnings_as_ever(capsys):
     def main():
-        warnings.warn("widen_in is now expand_in", FutureWarning, stacklevel=1)
+        warnings.warn("widen_in is now expand_in", FormerNameWarning, stacklevel=1)
+        warnings.warn("of a dependency", FutureWarning, stacklevel=1)
         warnings.warn("another", UserWarning, stacklevel=1)
 
     with pytest.warns(UserWarning, match="another") as others:

@@ -90,6 +90,12 @@ def test_config_survives_plain_data():
         ({"depth": (1, 2)}, "'depth'; did you mean 'depths'"),
         ({"input_shape": (16, 224, 224)}, r"\(T, H, W, 3\) for video or \(H, W, 3\)"),
         ({"num_classes": -1}, "num_classes must be an int >= 0, got -1"),
+        ({"query_stride": (1, 3, 3), "input_shape": (16, 288, 288, 3)}, "the skip path on"),
+        ({"pool_kernel": (2, 2, 2)}, "use an odd pool_kernel"),
+        (
+            {"relative_positions": "space_time", "input_shape": (16, 16, 16, 3)},
+            "leaves no grid in block_15 for relative positions",
+        ),
         ({"mlp_ratio": float("nan")}, "mlp_ratio must be finite"),
         ({"mlp_ratio": float("inf")}, "mlp_ratio must be finite"),
         ({"mlp_ratio": 0.001}, "at least one hidden unit for embed_dim=96, got 0.001"),

@@ -60,18 +60,18 @@ def _softmax_gradient(weights, slope, along):
 
 def _softmax(queries, keys):
     logits = tf.matmul(queries, keys, transpose_b=True)
-    if _sums_in_float32():
+    if _sums_in_float32(logits.dtype):
         return tf.nn.softmax(logits)
     return narrow(tf.nn.softmax(wide(logits)), queries.dtype)
 
 
 @functools.cache
-def _sums_in_float32():
-    """Whether TensorFlow's softmax of bfloat16 is computed in float32, as oneDNN's is.
+def _sums_in_float32(dtype):
+    """Whether TensorFlow's softmax of a dtype is computed in float32, as oneDNN's is.
 
     Then the conversions before and after, two passes over the largest tensor, change nothing.
     """
     with tf.init_scope():
         # Summed in bfloat16, a thousand equal numbers stick at 256 of them.
-        share = tf.nn.softmax(tf.zeros([1, 1000], tf.bfloat16))[0, 0]
+        share = tf.nn.softmax(tf.zeros([1, 1000], dtype))[0, 0]
         return abs(float(share) - 0.001) < 1e-5

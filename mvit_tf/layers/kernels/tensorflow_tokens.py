@@ -107,7 +107,7 @@ def gelu_dense(x, kernel, bias):
 
 def _sum_rows(x):
     """The sum (C,) over all axes of x (..., C) but the last."""
-    # Twice to five times as fast as BiasAddGrad, and exact to float32 in bfloat16 too.
+    # Twice to five times as fast as BiasAddGrad, and summed in float32 in bfloat16 too.
     rows = tf.reshape(x, [-1, x.shape[-1]])
     if rows.shape[0] is None:
         ones = tf.ones([1, tf.shape(rows)[0]], x.dtype)
