@@ -52,11 +52,13 @@ class VideoPredictor:
         self.metadata = metadata
 
     def predict_videos(self, paths: Iterable[str | os.PathLike]) -> list[Prediction]:
-        """A `Prediction` for each video, in order.
+        """A `Prediction` for each video, in order; one path alone is a list of one.
 
         Raises:
             DecodeError: a video cannot be decoded.
         """
+        if isinstance(paths, str | os.PathLike):
+            paths = [paths]
         return [
             Prediction(os.fspath(path), self.predict_video(path), self.metadata.class_names)
             for path in paths

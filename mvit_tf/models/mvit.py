@@ -19,8 +19,9 @@ from mvit_tf.models.config import MViTConfig
 class MViT(keras.Model):
     """Multiscale Vision Transformer (MViT, arXiv 2104.11227; MViTv2, arXiv 2112.01526).
 
-    A functional model: it saves to `.keras` and loads again with its config, clones, exports and
-    compiles as every Keras model does.
+    A functional model: it saves to `.keras` and loads again with its config, exports and compiles
+    as every Keras model does. `MViT.from_config(model.get_config())` is a copy without the
+    weights; `keras.models.clone_model` copies the layers into a functional model of no config.
 
     The layers `patch_embed`, `class_token`, `positions`, `block_00` ..., `norm`, `readout`
     and `head`, as far as a model has them, are stable end points:
@@ -135,8 +136,13 @@ class MViT(keras.Model):
         else:
             weights_file.save_weights_file(self, filepath)
 
-    def load_weights(self, filepath, skip_mismatch=False, **options):
+    def load_weights(self, filepath, skip_mismatch=False, head="load", **options):
         """As Keras', but of `.weights.h5` files whole or not at all.
+
+        Args:
+            filepath, skip_mismatch, **options: of `keras.Model.load_weights`.
+            head: "load"; "fresh" leaves the model's head as it is; "auto" does so where the
+                numbers of classes differ.
 
         Raises:
             UserError: the file does not hold just this model's weights, finite ones; the model
@@ -145,7 +151,7 @@ class MViT(keras.Model):
         if options or skip_mismatch or not os.fspath(filepath).endswith(weights_file.SUFFIX):
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
         else:
-            weights_file.load_weights_file(self, filepath)
+            weights_file.load_weights_file(self, filepath, head=head)
 
     def feature_maps(self, frames):
         """The tokens of every stage as maps, and the class token, of one call.

@@ -99,6 +99,10 @@ def load_experiment(config_file: str | Path | None = None, overrides: str = "") 
         _checked(values, source)
         for section, keys in values.items():
             merged[section] = _merged(merged.get(section, {}), keys)
+        data = values.get("data", {})
+        if data.get("validation") is not None and "validation_fraction" not in data:
+            # A list of one's own takes the place of a share that an earlier source holds out.
+            merged["data"]["validation_fraction"] = 0.0
     source = " with ".join(source for source, values in given.items() if values)
     experiment = _checked(merged, source)
     _check_combinations(experiment, source)

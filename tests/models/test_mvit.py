@@ -93,6 +93,19 @@ def test_no_classes_gives_the_features(config):
     )
 
 
+def test_weights_files_load_without_their_head(tmp_path):
+    model = mvit_tf.MViT(TINY)
+    model.save_weights(tmp_path / "model.weights.h5")
+    for classes in (7, 0):
+        other = mvit_tf.MViT(TINY.replace(num_classes=classes))
+        with pytest.raises(mvit_tf.UserError):
+            other.load_weights(tmp_path / "model.weights.h5")
+        other.load_weights(tmp_path / "model.weights.h5", head="fresh")
+        np.testing.assert_array_equal(other.get_layer("norm").gamma, model.get_layer("norm").gamma)
+        first = model.get_layer("block_00").attn.qkv.kernel
+        np.testing.assert_array_equal(other.get_layer("block_00").attn.qkv.kernel, first)
+
+
 def test_feature_maps_of_all_stages_and_the_class_token(config):
     model = mvit_tf.MViT(config)
     frames = frames_for(config)

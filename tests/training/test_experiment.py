@@ -287,3 +287,12 @@ def test_kinetics_config_is_the_recipe_of_the_paper():
     assert (config.drop_path_rate, config.head_dropout_rate) == (0.2, 0.5)
     assert experiment.clip_shape == (16, 224, 224)
     assert (experiment.data.evaluation_clips, experiment.data.evaluation_crops) == (5, 1)
+
+
+def test_validation_videos_take_the_place_of_a_share_of_the_file(tmp_path):
+    file = tmp_path / "share.yaml"
+    file.write_text("data: {validation_fraction: 0.2}")
+    data = load_experiment(file, "data.validation=/videos").data
+    assert (data.validation, data.validation_fraction) == ("/videos", 0.0)
+    with pytest.raises(UserError, match="are both set; keep one"):
+        load_experiment(file, "data.validation=/videos,data.validation_fraction=0.3")
