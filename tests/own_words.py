@@ -10,6 +10,6 @@ _OF_TENSORFLOW = re.compile(
 
 
 def own_words(stderr):
-    """The text without TensorFlow's lines."""
+    """The text without TensorFlow's lines and empty ones."""
     lines = stderr.splitlines(keepends=True)
-    return "".join(line for line in lines if not _OF_TENSORFLOW.match(line))
+    return "".join(line for line in lines if line.strip() and not _OF_TENSORFLOW.match(line))

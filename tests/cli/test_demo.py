@@ -26,7 +26,6 @@ from pathlib import Path
 from mvit_tf.cli.startup import quiet_tensorflow, run_cli
 quiet_tensorflow()
 from mvit_tf.cli.demo import run_demo
-from tests.own_words import own_words
 
 output, config = map(Path, sys.argv[1:])
 counts = {"train": 2, "validation": 1, "held_out": 1}

@@ -148,7 +148,6 @@ quiet_tensorflow()
 import sys
 assert "tensorflow" not in sys.modules, "imported before it could be quieted"
 import keras, tensorflow as tf
-from tests.own_words import own_words
 model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
 model.compile("adam", "mse")
 data = tf.data.Dataset.from_tensors((tf.ones((8, 4)), tf.ones((8, 2))))
