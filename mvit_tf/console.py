@@ -44,11 +44,15 @@ def progress(what: str) -> Iterator:
     Yields:
         A function of (done, total) to call now and then.
     """
+    # rich before 14 writes an empty line even where it is told to show nothing.
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
     columns = [*Progress.get_default_columns(), MofNCompleteColumn()]
-    console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

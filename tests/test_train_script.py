@@ -110,7 +110,7 @@ def test_a_stopped_run_says_how_to_resume_and_does(tmp_path, config, program, st
         time.sleep(0.02)
     process.send_signal(stop)
     output, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert own_words(errors).strip().splitlines() == [
         f"interrupted; the same command resumes: {typed} {flags[0]} {flags[1]}"
     ]

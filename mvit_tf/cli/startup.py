@@ -3,12 +3,15 @@
 Imports nothing heavy: `quiet_tensorflow` has to run before TensorFlow is imported.
 """
 
+import contextlib
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mvit_tf.errors import FormerNameWarning, UserError
@@ -74,13 +77,42 @@ def run_cli(main: Callable[[], int | None]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_in_one_line(warnings.showwarning)
         try:
-            return main() or 0
+            with interrupted_by(signal.SIGINT):
+                return main() or 0
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return USER_ERROR_STATUS
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED_STATUS
+
+
+@contextlib.contextmanager
+def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """Whatever a block raises after one of these signals is a `KeyboardInterrupt`.
+
+    Python handles a signal wherever the main thread is, which may be in a function that C code
+    calls: a KeyboardInterrupt that is raised there can come out as another error.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are not ours there
+        yield
+        return
+    received = []
+
+    def handle(number, frame):
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in signals}
+    try:
+        yield
+    except Exception as error:
+        if not received:
+            raise
+        raise KeyboardInterrupt from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _show_in_one_line(show):

@@ -14,7 +14,7 @@ import signal
 import sys
 
 from mvit_tf.cli.configs import find_config
-from mvit_tf.cli.startup import INTERRUPTED_STATUS
+from mvit_tf.cli.startup import INTERRUPTED_STATUS, interrupted_by
 
 NAME = "train"
 SUMMARY = "train or fine-tune a model on videos, by an experiment of the package or your own"
@@ -69,17 +69,17 @@ def run_experiment(mode: str, flags, command: list[str]) -> int | None:
         An exit status where the run was interrupted.
     """
     config_file = None if flags.config_file is None else find_config(flags.config_file)
-    # Schedulers end a job with SIGTERM: it is to say how to resume, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        from mvit_tf.training import trainer
+        # Schedulers end a job with SIGTERM: it is to say how to resume, as Ctrl-C does.
+        with interrupted_by(signal.SIGINT, signal.SIGTERM):
+            from mvit_tf.training import trainer
 
-        trainer.run(
-            mode=mode,
-            model_dir=flags.model_dir,
-            config_file=config_file,
-            overrides=flags.params_override,
-        )
+            trainer.run(
+                mode=mode,
+                model_dir=flags.model_dir,
+                config_file=config_file,
+                overrides=flags.params_override,
+            )
     except KeyboardInterrupt:
         said = f"interrupted; the same command resumes: {shlex.join(command)}"
         print(f"\n{said}", file=sys.stderr)

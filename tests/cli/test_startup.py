@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -9,7 +10,7 @@ import warnings
 import pytest
 
 from mvit_tf.cli import run_cli
-from mvit_tf.cli.startup import require_tensorflow
+from mvit_tf.cli.startup import interrupted_by, require_tensorflow
 from mvit_tf.errors import FormerNameWarning, UserError
 from tests.own_words import own_words
 
@@ -45,6 +46,18 @@ def test_control_c_is_status_130_without_a_traceback(capsys):
 
     assert run_cli(main) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_that_became_another_error(number):
+    handler = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt) as raised, interrupted_by(number):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise SystemError("returned a result with an exception set") from None
+    assert isinstance(raised.value.__cause__, SystemError)
+    assert signal.getsignal(number) is handler
 
 
 def test_other_exceptions_are_defects_and_pass_through():
