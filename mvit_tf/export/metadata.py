@@ -137,7 +137,10 @@ def find_version(path: str | os.PathLike) -> Path:
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"no export at {path}: not a directory")
+        wrong = "a file" if path.exists() else "no such folder"
+        raise UserError(
+            f"no model at {path}: {wrong}; give an export, a model directory or a .keras file"
+        )
     if (path / "saved_model.pb").is_file():
         return path
     versions = list_versions(path)

@@ -1,6 +1,7 @@
 """Predicting on video files, from whatever holds a model that knows its frames and classes."""
 
 import os
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,9 @@ def _trained_predictor(path: Path) -> ModelPredictor:
 
 
 def _load_keras_file(path: Path) -> keras.Model:
+    # Keras says "file not found" of what is no archive.
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is cut short or no Keras model")
     try:
         return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, TypeError) as error:

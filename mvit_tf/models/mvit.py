@@ -102,14 +102,28 @@ class MViT(keras.Model):
         self._dtype = dtype
 
         # === What the weights were made for; of no weight in computing ===
-        if isinstance(preprocessing, dict):
-            preprocessing = Preprocessing.from_dict(preprocessing)
-        if isinstance(sampling, dict):
-            sampling = ClipSampling.from_dict(sampling)
         self.preprocessing = preprocessing
         self.sampling = sampling
         self.class_names = class_names and tuple(class_names)
         self.conversion_report = None
+
+    @property
+    def preprocessing(self):
+        """How frames become the model's input; may be set to its `to_dict()`, or None."""
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, value):
+        self._preprocessing = Preprocessing.from_dict(value) if isinstance(value, dict) else value
+
+    @property
+    def sampling(self):
+        """Which frames of a video make a clip; may be set to its `to_dict()`, or None."""
+        return self._sampling
+
+    @sampling.setter
+    def sampling(self, value):
+        self._sampling = ClipSampling.from_dict(value) if isinstance(value, dict) else value
 
     def predict_videos(self, paths, **options):
         """The class probabilities of video files.

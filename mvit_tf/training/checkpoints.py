@@ -212,10 +212,16 @@ class CheckpointStore:
             try:
                 checkpoint = stack.enter_context(open_checkpoint(path))
             except UserError as error:
-                last = self.path(LAST)
-                cure = f"; copy {last.name} over it to use the last epoch" if last.exists() else ""
-                raise UserError(f"{error}{cure}") from error
+                raise UserError(f"{error}{self._last_instead()}") from error
             yield checkpoint
+
+    def _last_instead(self) -> str:
+        last = self.path(LAST)
+        try:
+            read_progress(last)
+        except UserError:
+            return ""
+        return f"; copy {last.name} over it to use the last epoch"
 
 
 def restore(model: keras.Model, path: Path):

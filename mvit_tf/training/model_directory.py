@@ -176,7 +176,8 @@ class ModelDirectory:
         """
         if not self.experiment_file.is_file():
             raise UserError(
-                f"{self.path} holds no {self.experiment_file.name}; train first (--mode=train)"
+                f"{self.path} holds no {self.experiment_file.name}: nothing was trained there; to "
+                "train, name an experiment with --config_file"
             )
         return self.experiment_file
 

@@ -70,7 +70,8 @@ def test_json_holds_all_classes_and_the_failures(export, video, tmp_path, capsys
 def test_a_path_without_an_export_is_one_line(tmp_path, video, capsys):
     assert main(["predict", str(tmp_path / "nothing"), video]) == 2
     assert capsys.readouterr().err == (
-        f"error: no export at {tmp_path / 'nothing'}: not a directory\n"
+        f"error: no model at {tmp_path / 'nothing'}: no such folder; give an export, a model "
+        "directory or a .keras file\n"
     )
 
 

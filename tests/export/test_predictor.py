@@ -133,7 +133,7 @@ def test_a_model_that_does_not_know_its_world_is_refused(tmp_path):
     with pytest.raises(UserError, match="3 outputs"):
         open_predictor(tmp_path / "model.keras")
     (tmp_path / "damaged.keras").write_bytes(b"PK")
-    with pytest.raises(UserError, match="damaged.keras cannot be loaded"):
+    with pytest.raises(UserError, match="damaged.keras is cut short or no Keras model"):
         open_predictor(tmp_path / "damaged.keras")
     (tmp_path / "a.weights.h5").touch()
     with pytest.raises(UserError, match="holds weights alone.*--model NAME --weights"):

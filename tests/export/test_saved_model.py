@@ -197,7 +197,7 @@ def test_what_does_not_fit_the_model_is_refused(model, tmp_path, changes, messag
 
 
 def test_a_path_without_an_export_is_a_users_mistake(tmp_path):
-    with pytest.raises(UserError, match="nowhere: not a directory"):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
         find_version(tmp_path / "nowhere")
     with pytest.raises(UserError, match="neither saved_model.pb nor a numbered version"):
         find_version(tmp_path)

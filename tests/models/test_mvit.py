@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import mvit_tf
+from mvit_tf.data.preprocessing import Preprocessing
+from mvit_tf.data.sampling import ClipSampling
 
 TINY = mvit_tf.MViTConfig(
     input_shape=(4, 32, 32, 3),
@@ -50,6 +52,16 @@ def test_saved_and_loaded_it_is_an_mvit_with_its_config(config, tmp_path):
     assert (loaded.config, loaded.name, loaded.remat) == (config, "mine", True)
     assert loaded.get_layer("block_00").dtype_policy.name == "mixed_bfloat16"
     np.testing.assert_array_equal(loaded(frames_for(config)), model(frames_for(config)))
+
+
+def test_what_the_weights_were_made_for_may_be_set_as_plain_data():
+    model = mvit_tf.MViT(TINY)
+    preprocessing = Preprocessing(size=(32, 32), short_side=36, mean=(0.1, 0.2, 0.3))
+    sampling = ClipSampling(num_frames=4, sampling_rate=2)
+    model.preprocessing, model.sampling = preprocessing.to_dict(), sampling.to_dict()
+    assert (model.preprocessing, model.sampling) == (preprocessing, sampling)
+    with pytest.raises(mvit_tf.UserError, match="mean"):
+        model.preprocessing = {**preprocessing.to_dict(), "mean": "grey"}
 
 
 def test_a_compiled_model_goes_on_where_it_was_saved(tmp_path):

@@ -195,6 +195,9 @@ def test_a_damaged_last_checkpoint_is_named_and_a_damaged_best_has_a_cure(tmp_pa
     assert store.newest()[1].epoch == 1
     assert capsys.readouterr().err.count("last.weights.h5 cannot be read") == 1
     store.path("best").write_bytes(b"")
+    with pytest.raises(UserError, match="best.weights.h5 cannot be read[^;]*$"):
+        store.best().__enter__()
+    store.save(model, Progress(3, 1, 0.5, 1.0))
     with pytest.raises(UserError, match="copy last.weights.h5 over it"):
         store.best().__enter__()
 

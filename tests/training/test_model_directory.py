@@ -68,7 +68,7 @@ def test_another_experiment_is_refused_by_name(occupied, overrides, names, messa
 
 
 def test_a_directory_without_training_says_so(directory, tmp_path):
-    with pytest.raises(UserError, match=r"holds no experiment.yaml; train first \(--mode=train\)"):
+    with pytest.raises(UserError, match="holds no experiment.yaml: nothing was trained there"):
         directory.saved_experiment()
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match="run is a file"), directory.locked():
