@@ -126,7 +126,11 @@ def read_torch_zip(path):
             names = archive.namelist()
             entry = next((name for name in names if name.split("/")[-1] == "data.pkl"), None)
             if entry is None:
-                raise UserError(f"{path} is a zip archive that torch.save did not write")
+                cure = "; of a Keras model, give what `save_weights('NAME.weights.h5')` writes"
+                raise UserError(
+                    f"{path} is a zip archive that torch.save did not write"
+                    f"{cure if 'model.weights.h5' in names else ''}"
+                )
             root = entry.removesuffix("data.pkl")
             if f"{root}constants.pkl" in names:
                 raise UserError(
