@@ -86,6 +86,15 @@ def tensorboard_epochs(folder):
     return {event.step for event in events if event.summary.value}
 
 
+@pytest.fixture
+def ctrl_c():
+    """What is started from here on takes Ctrl-C, though the tests run in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     ("program", "stop", "typed"),
     [

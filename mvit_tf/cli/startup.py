@@ -92,7 +92,8 @@ def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
     """Whatever a block raises after one of these signals is a `KeyboardInterrupt`.
 
     Python handles a signal wherever the main thread is, which may be in a function that C code
-    calls: a KeyboardInterrupt that is raised there can come out as another error.
+    calls: a KeyboardInterrupt that is raised there can come out as another error. A signal that
+    the process was started to ignore, as Ctrl-C is in the background of a shell, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():  # signals are not ours there
         yield
@@ -103,7 +104,10 @@ def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
         received.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, handle) for number in signals}
+    before = {number: signal.getsignal(number) for number in signals}
+    before = {number: was for number, was in before.items() if was != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
     except Exception as error:

@@ -1,5 +1,6 @@
 """How command lines end, and what they keep off the console."""
 
+import contextlib
 import json
 import os
 import signal
@@ -48,16 +49,33 @@ def test_control_c_is_status_130_without_a_traceback(capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@contextlib.contextmanager
+def handled_by(handler, number):
+    before = signal.signal(number, handler)
+    try:
+        yield
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_that_became_another_error(number):
-    handler = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt) as raised, interrupted_by(number):
+    with (
+        handled_by(signal.default_int_handler, number),
+        pytest.raises(KeyboardInterrupt) as raised,
+        interrupted_by(number),
+    ):
         try:
             signal.raise_signal(number)
         except KeyboardInterrupt:
             raise SystemError("returned a result with an exception set") from None
     assert isinstance(raised.value.__cause__, SystemError)
-    assert signal.getsignal(number) is handler
+
+
+def test_what_the_process_was_started_to_ignore_stays_ignored():
+    with handled_by(signal.SIG_IGN, signal.SIGINT), interrupted_by(signal.SIGINT):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_other_exceptions_are_defects_and_pass_through():
