@@ -94,9 +94,7 @@ class DecodeWorkers:
         except _WorkerEnded as ended:
             raise DecodeError(path, ended.outcome, str(ended)) from None
         finally:
-            if worker is not None and not (
-                worker.idle and worker.videos < self._videos_per_worker
-            ):
+            if worker is not None and not (worker.idle and worker.videos < self._videos_per_worker):
                 worker.end()
                 worker = None
             self._idle.put(worker)

@@ -10,19 +10,29 @@ from mvit_tf.errors import UserError
 from mvit_tf.files import write_text_atomically
 
 OK = "ok"
+PADDED = "padded"  # decoded, and shorter than a clip
+REPLACED = "replaced"  # a training clip whose own video cannot be decoded
+_GOOD = (OK, PADDED)
 _FILES_NAMED = 3
+# So many failures without a video in between that can be decoded: not the files are at fault.
+_MOST_IN_A_ROW = 20
 
 
 class OutcomeLedger:
     """One recorded outcome for each video asked for; safe to use from several threads.
 
-    An outcome is "ok" or one of `decoding.OUTCOMES`. A failure stays: a later "ok" of the same
-    path does not cover it up, while a failure replaces an earlier "ok".
+    An outcome is "ok", "padded" or one of `decoding.OUTCOMES`. A failure stays: a later "ok" of the
+    same path does not cover it up, while a failure replaces an earlier "ok". Training also has
+    one outcome for each clip asked for, see `record_clip`.
     """
 
     def __init__(self):
         self._lock = threading.Lock()
         self._outcomes = {}
+        self._clips = collections.defaultdict(collections.Counter)
+        self._replaced = collections.defaultdict(dict)
+        self._in_a_row = 0
+        self._error = None
 
     @classmethod
     def union(cls, ledgers):
@@ -36,17 +46,54 @@ class OutcomeLedger:
     def record(self, path, outcome=OK, detail=""):
         """Notes the outcome of `path`; returns True where it is a new failure."""
         with self._lock:
-            failed_before = self._outcomes.get(path, (OK, ""))[0] != OK
+            self._in_a_row = 0 if outcome in _GOOD else self._in_a_row + 1
+            failed_before = self._outcomes.get(path, (OK, ""))[0] not in _GOOD
             if failed_before:
                 return False
             self._outcomes[path] = (outcome, detail)
-            return outcome != OK
+            return outcome not in _GOOD
+
+    def record_clip(self, epoch, position, path, padded, failed):
+        """Notes what became of a training clip: ok, padded, or replaced by one of another video.
+
+        Args:
+            epoch, position: int, which clip.
+            path: str, the video that it is of.
+            padded: bool, whether that video is shorter than the clip.
+            failed: list of (path, outcome, detail), the videos tried before, the clip's own first.
+        """
+        with self._lock:
+            self._clips[epoch][REPLACED if failed else PADDED if padded else OK] += 1
+            if failed:
+                own, outcome, detail = failed[0]
+                self._replaced[epoch][position] = {
+                    "epoch": epoch,
+                    "position": position,
+                    "path": own,
+                    "outcome": outcome,
+                    "detail": detail,
+                    "replaced_by": path,
+                }
+
+    def stop_after_many_in_a_row(self):
+        """Ends a loop over a pipeline where one video after the other fails.
+
+        Raises:
+            UserError: 20 have failed since the last that could be decoded.
+        """
+        if self._in_a_row >= _MOST_IN_A_ROW:
+            self._error = UserError(
+                f"{self._in_a_row} videos in a row could not be decoded, last: "
+                f"{_first_failures(dict(list(self.failures.items())[-1:]))}; is a disk or network "
+                "folder gone? run the same command again when it is back"
+            )
+            raise self._error
 
     def failure(self, path):
-        """The outcome on record for `path` if it is a failure, else None."""
+        """(outcome, detail) on record for `path` if it failed, else None."""
         with self._lock:
-            outcome, _ = self._outcomes.get(path, (OK, ""))
-        return None if outcome == OK else outcome
+            outcome, detail = self._outcomes.get(path, (OK, ""))
+        return None if outcome in _GOOD else (outcome, detail)
 
     def __len__(self):
         """Number of videos asked for so far."""
@@ -62,19 +109,19 @@ class OutcomeLedger:
     @property
     def failures(self):
         """dict path -> (outcome, detail) of the videos that failed."""
-        return {path: entry for path, entry in self.outcomes.items() if entry[0] != OK}
+        return {path: entry for path, entry in self.outcomes.items() if entry[0] not in _GOOD}
 
     def summary(self):
         """One line: how many videos were asked for, how many failed, and of what."""
         outcomes = self.outcomes
         counts = collections.Counter(outcome for outcome, _ in outcomes.values())
-        failed = len(outcomes) - counts[OK]
+        failed = len(outcomes) - sum(counts[outcome] for outcome in _GOOD)
+        padded = f", {counts[PADDED]} shorter than a clip" if counts[PADDED] else ""
         if not failed:
-            return f"{len(outcomes)} videos, all decoded"
-        kinds = ", ".join(
-            f"{count} {outcome}" for outcome, count in sorted(counts.items()) if outcome != OK
-        )
-        return f"{len(outcomes)} videos, {failed} left out ({kinds})"
+            return f"{len(outcomes)} videos, all decoded{padded}"
+        bad = sorted(item for item in counts.items() if item[0] not in _GOOD)
+        kinds = ", ".join(f"{count} {outcome}" for outcome, count in bad)
+        return f"{len(outcomes)} videos, {failed} left out ({kinds}){padded}"
 
     def check(self, max_failure_share):
         """Stops a run that loses too much.
@@ -103,14 +150,25 @@ class OutcomeLedger:
             f"first: {_first_failures(failures)}"
         )
 
-    def write(self, path):
-        """Writes one JSON object a line: path, outcome, detail."""
-        entries = (
+    def entries(self):
+        """A dict with path, outcome and detail of each video."""
+        return [
             {"path": video, "outcome": outcome, "detail": detail}
             for video, (outcome, detail) in self.outcomes.items()
-        )
-        lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-        write_text_atomically(pathlib.Path(path), "".join(lines))
+        ]
+
+    def epoch_entries(self, epoch):
+        """A dict with the numbers of clips of a training epoch, then one of each replaced clip."""
+        with self._lock:
+            counts = self._clips[epoch]
+            replaced = sorted(self._replaced[epoch].items())
+        total = {"epoch": epoch, "clips": counts.total()}
+        total |= {outcome: counts[outcome] for outcome in (*_GOOD, REPLACED)}
+        return [total, *(entry for _, entry in replaced)]
+
+    def write(self, path):
+        """Writes one JSON object a line: path, outcome, detail."""
+        write_json_lines(path, self.entries())
 
     @contextlib.contextmanager
     def user_errors(self):
@@ -124,9 +182,17 @@ class OutcomeLedger:
         try:
             yield
         except tf.errors.OpError:
+            if self._error is not None:
+                raise self._error from None
             if len(self) and len(self.failures) == len(self):
                 raise self.nothing_decoded() from None
             raise
+
+
+def write_json_lines(path, entries):
+    """Writes dicts as one JSON object a line, atomically; names that are not UTF-8 escaped."""
+    lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    write_text_atomically(pathlib.Path(path), "".join(lines))
 
 
 def _first_failures(failures):

@@ -11,12 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data import transforms
-from mvit_tf.data.decoding import DecodeError, open_video
+from mvit_tf.data.clips import evaluation_frames, gather_clips, training_frames
+from mvit_tf.data.decoding import DecodeError
+from mvit_tf.data.outcomes import OK, PADDED
 from mvit_tf.errors import UserError
 
 # Outcomes on record after which a video is tried all the same: of a damaged one another clip may
 # be whole, and whether to try it must not depend on the epochs that this run has seen.
 _MAY_RECOVER = (None, "decode_error")
+# TensorFlow would put what is computed outside of its graphs on a GPU.
+_ON_CPU = "CPU:0"
 
 # Keys of the independent random streams of a seed.
 _ORDER, _CROP, _START = 0, 1, 2
@@ -50,6 +54,7 @@ def train_dataset(
     start_epoch=0,
     seed,
     ledger,
+    workers=None,
     num_parallel=None,
 ):
     """Batches of random, augmented clips, epoch after epoch.
@@ -69,6 +74,7 @@ def train_dataset(
         start_epoch: int. The first epoch it holds.
         seed: int >= 0.
         ledger: OutcomeLedger.
+        workers: DecodeWorkers to decode in; by default the threads of tf.data do it themselves.
         num_parallel: int. Videos decoded at the same time; by default tf.data decides.
 
     Returns:
@@ -81,19 +87,21 @@ def train_dataset(
     if seed < 0:
         raise UserError(f"the seed must be 0 or more, not {seed}")
     per_epoch = steps_per_epoch(video_list, batch_size) * batch_size
-    _require_one_decodable(video_list, sampling, ledger)
-    source = _TrainingClips(video_list, sampling, per_epoch, seed, ledger)
+    run = _runner(workers)
+    _require_one_decodable(video_list, sampling, ledger, run)
+    source = _TrainingClips(
+        video_list, sampling, preprocessing, augmentation, per_epoch, seed, ledger, run
+    )
 
     def load(sample):
         # Declared stateless, so that op determinism does not force one call at a time.
-        frames, label, crop_seed = tf.numpy_function(
-            source, [sample], [tf.uint8, tf.int64, tf.int32], stateful=False
+        clip, label, clip_seed = tf.numpy_function(
+            source, [sample], [tf.float32, tf.int64, tf.int32], stateful=False
         )
-        frames.set_shape([sampling.num_frames, None, None, 3])
+        clip.set_shape([sampling.num_frames, *preprocessing.size, 3])
         label.set_shape([])
-        crop_seed.set_shape([2])
-        clip = transforms.training_preprocess(frames, preprocessing, augmentation, crop_seed)
-        return clip, label
+        clip_seed.set_shape([2])
+        return transforms.augment(clip, preprocessing, augmentation, clip_seed), label
 
     samples = tf.data.Dataset.range(start_epoch * per_epoch, epochs * per_epoch)
     dataset = samples.map(load, _parallel(num_parallel), deterministic=True)
@@ -110,6 +118,7 @@ def evaluation_views(
     num_crops,
     batch_size,
     ledger,
+    workers=None,
     num_parallel=None,
 ):
     """Every view of every video, in the order of the list; nothing random.
@@ -117,8 +126,7 @@ def evaluation_views(
     A video has ``num_clips * num_crops`` views, clip by clip and crop by crop. One crop is the
     centre of frames resized to `preprocessing.short_side`. Three crops are left, centre and
     right of frames resized to the crop's own size, as in SlowFast. A video that cannot be
-    decoded is recorded in `ledger` and left out. The frames of all clips of a video are in
-    memory at once.
+    decoded is recorded in `ledger` and left out.
 
     Args:
         video_list: VideoList.
@@ -128,6 +136,7 @@ def evaluation_views(
         num_crops: 1 or 3.
         batch_size: int, views in a batch; the last batch may hold fewer.
         ledger: OutcomeLedger.
+        workers: DecodeWorkers to decode in; by default the threads of tf.data do it themselves.
         num_parallel: int. Videos decoded at the same time; by default tf.data decides.
 
     Returns:
@@ -146,105 +155,124 @@ def evaluation_views(
     if num_crops == 3:
         crops = transforms.CROPS
         preprocessing = preprocessing.with_short_side(min(preprocessing.size))
-    _require_one_decodable(video_list, sampling, ledger)
+    run = _runner(workers)
+    _require_one_decodable(video_list, sampling, ledger, run)
 
     def decode(index):
+        """float32 (num_clips * num_crops, T, h, w, 3); no view of a video that cannot be decoded"""
         path = video_list.paths[index]
+        items = run(evaluation_frames, path, sampling, num_clips)
         try:
-            clips = decode_clips(path, sampling, num_clips)
+            clips, facts = zip(*gather_clips(items, shrink), strict=True)
         except DecodeError as error:
             ledger.record(path, error.outcome, error.detail)
-            return np.zeros([0, sampling.num_frames, 1, 1, 3], np.uint8)
-        ledger.record(path)
-        return clips
+            ledger.stop_after_many_in_a_row()
+            return np.zeros([0, sampling.num_frames, *preprocessing.size, 3], np.float32)
+        ledger.record(path, PADDED if facts[0].padded else OK)
+        # (n, T, crops, h, w, 3) to one view after the other, clip by clip and crop by crop.
+        views = np.concatenate(clips).swapaxes(1, 2)
+        return views.reshape(-1, *views.shape[2:])
+
+    def shrink(frames, _):
+        with tf.device(_ON_CPU):
+            cut = [transforms.evaluation_preprocess(frames, preprocessing, crop) for crop in crops]
+            return np.stack([crop.numpy() for crop in cut], axis=1)
 
     def load(index):
-        clips = tf.numpy_function(decode, [index], tf.uint8, stateful=False)
-        clips.set_shape([None, sampling.num_frames, None, None, 3])
-        return clips, tf.fill([tf.shape(clips)[0]], index)
-
-    def views(clip, index):
-        stacked = tf.stack(
-            [transforms.evaluation_preprocess(clip, preprocessing, crop) for crop in crops]
-        )
-        return stacked, tf.fill([num_crops], index)
+        views = tf.numpy_function(decode, [index], tf.float32, stateful=False)
+        views.set_shape([None, sampling.num_frames, *preprocessing.size, 3])
+        return views, tf.fill([tf.shape(views)[0]], index)
 
     dataset = tf.data.Dataset.range(len(video_list))
     dataset = dataset.map(load, _parallel(num_parallel), deterministic=True)
-    dataset = dataset.unbatch().map(views, _parallel(num_parallel), deterministic=True)
     dataset = dataset.unbatch().batch(batch_size)
     return dataset.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
 
-def decode_clips(path, sampling, num_clips):
-    """The evaluation clips of one video.
-
-    Args:
-        path: path of the file.
-        sampling: ClipSampling.
-        num_clips: int.
-
-    Returns:
-        uint8 array (num_clips, T, height, width, 3).
-
-    Raises:
-        DecodeError: the file does not give every frame of every clip.
-    """
-    with open_video(path) as video:
-        info = video.info
-        indices = sampling.evaluation_indices(info.num_frames, info.fps, num_clips)
-        frames = video.frames_at_indices(indices.ravel())
-    return frames.reshape(*indices.shape, *frames.shape[1:])
-
-
 class _TrainingClips:
-    """Sample number -> (frames, label, seed of crop and flip); safe to call from threads."""
+    """Sample number -> (clip, label, seed of its augmentation); safe to call from threads.
 
-    def __init__(self, video_list, sampling, per_epoch, seed, ledger):
+    A clip is cut and resized here, part by part, so that large frames are never all in memory.
+    """
+
+    def __init__(
+        self, video_list, sampling, preprocessing, augmentation, per_epoch, seed, ledger, run
+    ):
         self._videos = video_list
         self._sampling = sampling
+        self._preprocessing = preprocessing
+        self._augmentation = augmentation
         self._per_epoch = per_epoch
         self._seed = seed
         self._ledger = ledger
+        self._run = run
         self._order = functools.lru_cache(maxsize=4)(self._epoch_order)
 
     def __call__(self, sample):
         epoch, position = divmod(int(sample), self._per_epoch)
-        crop_seed = self._rng(_CROP, epoch, position).integers(0, 2**31, 2, dtype=np.int32)
-        order = self._order(epoch)
-        for video in np.roll(order, -position):
+        seed = np.random.default_rng(self._seed_of(_CROP, epoch, position)).integers(
+            0, 2**31, 2, dtype=np.int32
+        )
+        order = np.roll(self._order(epoch), -position)
+        failed = []
+        for video in order.tolist():
             path = self._videos.paths[video]
-            if self._ledger.failure(path) not in _MAY_RECOVER:
-                continue
-            try:
-                # A generator of the video's own: which failures are known already, and so
-                # which videos are tried before this one, depends on threads and on resumes.
-                frames = self._decode(path, self._rng(_START, epoch, position, int(video)))
-            except DecodeError as error:
-                self._ledger.record(path, error.outcome, error.detail)
-                continue
-            self._ledger.record(path)
-            return frames, np.int64(self._videos.labels[video]), crop_seed
+            outcome, detail = self._ledger.failure(path) or (None, "")
+            if outcome in _MAY_RECOVER:
+                try:
+                    # A seed of the video's own: which failures are known already, and so which
+                    # videos are tried before this one, depends on threads and on resumes.
+                    frames, padded = self._decode(
+                        path, self._seed_of(_START, epoch, position, video), seed
+                    )
+                except DecodeError as error:
+                    outcome, detail = error.outcome, error.detail
+                    self._ledger.record(path, outcome, detail)
+                    self._ledger.stop_after_many_in_a_row()
+                else:
+                    self._ledger.record(path, PADDED if padded else OK)
+                    self._ledger.record_clip(epoch, position, path, padded, failed)
+                    return frames, np.int64(self._videos.labels[video]), seed
+            failed.append((path, outcome, detail))
         raise self._ledger.nothing_decoded()
 
-    def _decode(self, path, rng):
-        with open_video(path) as video:
-            info = video.info
-            indices = self._sampling.training_indices(info.num_frames, info.fps, rng)
-            return video.frames_at_indices(indices)
+    def _decode(self, path, start_seed, seed):
+        """(float32 (T, h, w, 3), whether the video is shorter than the clip)"""
+        box = None
+
+        def shrink(frames, clip):
+            nonlocal box
+            with tf.device(_ON_CPU):
+                if box is None:
+                    size = clip.height, clip.width
+                    drawn = transforms.training_box(*size, self._augmentation, seed)
+                    box = tuple(side.numpy() for side in drawn)
+                return transforms.training_crop(frames, box, self._preprocessing).numpy()
+
+        items = self._run(training_frames, path, self._sampling, start_seed)
+        ((clips, clip),) = gather_clips(items, shrink)
+        return clips[0], clip.padded
 
     def _epoch_order(self, epoch):
-        return self._rng(_ORDER, epoch).permutation(len(self._videos))
+        return np.random.default_rng(self._seed_of(_ORDER, epoch)).permutation(len(self._videos))
 
-    def _rng(self, *key):
-        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
+    def _seed_of(self, *key):
+        return np.random.SeedSequence(self._seed, spawn_key=key)
 
 
-def _require_one_decodable(video_list, sampling, ledger):
+def _runner(workers):
+    """Runs a decoding function in a worker or, without workers, in the calling thread."""
+    if workers is not None:
+        return workers.run
+    return lambda function, path, *args: function(path, *args)
+
+
+def _require_one_decodable(video_list, sampling, ledger, run):
     """Finds out before TensorFlow starts if not one video of the list can be decoded."""
     for path in video_list.paths:
         try:
-            decode_clips(path, sampling, 1)
+            for _ in run(evaluation_frames, path, sampling, 1):
+                pass
         except DecodeError as error:
             ledger.record(path, error.outcome, error.detail)
         else:

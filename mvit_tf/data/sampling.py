@@ -5,6 +5,7 @@ turns it into the picture shown at that moment.
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,8 @@ class ClipSampling:
         sampling_rate: float. Step between frames, counted at `target_fps`.
         target_fps: float. Frames a second that `sampling_rate` refers to.
         rule: "linspace", "stride" or "segments".
+        short_videos: what a video shorter than a clip does: "repeat_last" repeats its last frame,
+            "loop" begins again, "reject" counts as one that cannot be decoded.
 
     Raises:
         UserError: a value out of range.
@@ -43,6 +46,7 @@ class ClipSampling:
     sampling_rate: Positive = 4.0
     target_fps: Positive = 30.0
     rule: Literal["linspace", "stride", "segments"] = "linspace"
+    short_videos: Literal["repeat_last", "loop", "reject"] = "repeat_last"
 
     def span(self, fps):
         """Length of a clip in frames of a video of `fps` frames a second (float)."""
@@ -82,10 +86,8 @@ class ClipSampling:
     def indices(self, start, num_video_frames, fps):
         """Frame indices of the clip that starts at `start`, held inside the video.
 
-        A video shorter than a clip repeats its last frame.
-
         Returns:
-            int64 array (num_frames,), never decreasing.
+            int64 array (num_frames,), never decreasing but where a short video begins again.
         """
         span = self.span(fps)
         if self.rule == "linspace":
@@ -94,7 +96,16 @@ class ClipSampling:
             positions = start + np.arange(self.num_frames) * (span / self.num_frames)
         whole = np.floor(positions + _ROUNDING_GUARD).astype(np.int64)
         # A span under one frame would make "linspace" run backwards.
-        return np.maximum.accumulate(np.clip(whole, 0, num_video_frames - 1))
+        whole = np.maximum.accumulate(np.maximum(whole, 0))
+        if self.short_videos == "loop" and self.is_longer_than(num_video_frames, fps):
+            return whole % num_video_frames
+        return np.minimum(whole, num_video_frames - 1)
+
+    def is_longer_than(self, num_video_frames, fps):
+        """Whether a clip has more frames than a video, so that some come twice."""
+        if self.rule == "segments":
+            return num_video_frames < self.num_frames
+        return num_video_frames < math.floor(self.span(fps))
 
     def training_indices(self, num_video_frames, fps, rng):
         """Frame indices of one random clip, int64 (num_frames,)."""

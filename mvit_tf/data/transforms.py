@@ -82,32 +82,73 @@ def temporal_subsample(frames, num_frames):
 
 
 def training_preprocess(frames, preprocessing, augmentation, seed):
-    """A random resized crop (one box for the whole clip), a random flip, and normalisation.
-
-    The box is drawn as in torchvision and SlowFast: area uniform, ratio log-uniform, ten tries,
-    else the largest centred box of an allowed ratio.
+    """`training_crop`, then `augment`: a training clip of decoded frames.
 
     Args:
         frames: uint8 tensor (T, H, W, 3), RGB; any H and W, known or not.
-        preprocessing: Preprocessing; its `short_side` plays no part here.
-        augmentation: Augmentation.
-        seed: int tensor (2,). The result is a pure function of frames and seed.
+        preprocessing, augmentation, seed: see there.
 
     Returns:
         float32 tensor (T, h, w, 3) with ``(h, w) = preprocessing.size``.
     """
     frames = tf.convert_to_tensor(frames)
-    box_seed, flip_seed = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 2))
-    top, left, height, width = random_box(
-        tf.shape(frames)[1], tf.shape(frames)[2], augmentation, box_seed
-    )
-    clip = frames[:, top : top + height, left : left + width]
-    clip = _bilinear(clip, tf.constant(preprocessing.size))
+    box = training_box(tf.shape(frames)[1], tf.shape(frames)[2], augmentation, seed)
+    return augment(training_crop(frames, box, preprocessing), preprocessing, augmentation, seed)
+
+
+def training_box(height, width, augmentation, seed):
+    """The box of a clip's random resized crop, one for all its frames.
+
+    Drawn as in torchvision and SlowFast: area uniform, ratio log-uniform, ten tries, else the
+    largest centred box of an allowed ratio.
+
+    Args:
+        height, width: int32 scalars, of the frames.
+        augmentation: Augmentation.
+        seed: int tensor (2,). The result is a pure function of size and seed.
+
+    Returns:
+        (top, left, height, width), int32 scalar tensors.
+    """
+    return random_box(height, width, augmentation, _seeds(seed)[0])
+
+
+def training_crop(frames, box, preprocessing):
+    """Frames cut to a box and resized to what the model takes, float32 (k, h, w, 3).
+
+    Args:
+        frames: uint8 array or tensor (k, H, W, 3).
+        box: (top, left, height, width).
+        preprocessing: Preprocessing; its `short_side` plays no part here.
+    """
+    top, left, height, width = box
+    cut = frames[:, top : top + height, left : left + width]
+    return _bilinear(cut, tf.constant(preprocessing.size))
+
+
+def augment(clip, preprocessing, augmentation, seed):
+    """What happens to a clip at the model's size: a random flip, and normalisation.
+
+    Args:
+        clip: float32 tensor (T, h, w, 3), values 0 to 255.
+        preprocessing: Preprocessing.
+        augmentation: Augmentation.
+        seed: int tensor (2,), the one of the clip's box. The result is a pure function of clip
+            and seed.
+
+    Returns:
+        float32 tensor (T, h, w, 3), normalised.
+    """
     if augmentation.flip:
-        mirrored = tf.random.stateless_uniform([], flip_seed) < 0.5
+        mirrored = tf.random.stateless_uniform([], _seeds(seed)[1]) < 0.5
         clip = tf.cond(mirrored, lambda: tf.reverse(clip, axis=[2]), lambda: clip)
-    clip.set_shape([frames.shape[0], *preprocessing.size, 3])
+    clip.set_shape([clip.shape[0], *preprocessing.size, 3])
     return _normalise(clip, preprocessing)
+
+
+def _seeds(seed):
+    """Seeds of a clip's box and of its flip."""
+    return tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 2))
 
 
 def random_box(height, width, augmentation, seed):

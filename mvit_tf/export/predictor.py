@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mvit_tf.data.pipeline import decode_clips
+from mvit_tf.data.clips import evaluation_frames, gather_clips
 from mvit_tf.data.transforms import evaluation_preprocess
 from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
@@ -74,12 +74,23 @@ class VideoPredictor:
         Raises:
             DecodeError: the video cannot be decoded.
         """
-        clips = decode_clips(path, self.metadata.sampling, self.metadata.num_clips)
-        # Clip by clip: full-size frames become floats before they are shrunk.
-        return np.mean([self._probabilities(clip[np.newaxis])[0] for clip in clips], axis=0)
+        frames = evaluation_frames(
+            os.fspath(path), self.metadata.sampling, self.metadata.num_clips
+        )
+        probabilities = [
+            # Clip by clip: full-size frames become floats before they are shrunk.
+            self._probabilities(clip[np.newaxis])[0]
+            for clips, _ in gather_clips(frames, lambda part, _: self._prepare(part))
+            for clip in clips
+        ]
+        return np.mean(probabilities, axis=0)
+
+    def _prepare(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 (k, H, W, 3) of a part of a clip -> what `_probabilities` takes of it."""
+        return frames
 
     def _probabilities(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 (1, T, H, W, 3) -> float32 (1, K)."""
+        """Prepared frames (1, T, ...) -> float32 (1, K)."""
         raise NotImplementedError
 
 
@@ -98,9 +109,11 @@ class ModelPredictor(VideoPredictor):
         super().__init__(model_metadata(model, num_clips))
         self._model = model
 
+    def _prepare(self, frames):
+        return evaluation_preprocess(frames, self.metadata.preprocessing).numpy()
+
     def _probabilities(self, frames):
-        inputs = evaluation_preprocess(frames, self.metadata.preprocessing)
-        logits = self._model(keras.ops.convert_to_tensor(inputs.numpy()), training=False)
+        logits = self._model(keras.ops.convert_to_tensor(frames), training=False)
         return tf.nn.softmax(keras.ops.convert_to_numpy(logits)).numpy()
 
 

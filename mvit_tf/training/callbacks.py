@@ -2,13 +2,14 @@
 
 import csv
 import io
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 
-from mvit_tf.data.outcomes import OutcomeLedger
+from mvit_tf.data.outcomes import write_json_lines
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_text_atomically
 from mvit_tf.training.checkpoints import CheckpointStore, Progress
@@ -123,23 +124,35 @@ class EpochLog(keras.callbacks.Callback):
 
 
 class LedgerCheck(keras.callbacks.Callback):
-    """Ends the run after an epoch in which too many videos failed to decode.
+    """Keeps account of every clip, and ends a run in which too many videos fail to decode.
 
     Args:
-        ledgers: outcomes of the training videos, of the validation videos.
+        training, validation: outcomes of the videos of either set.
         max_failure_share: the share of each set that may fail.
-        path: JSON lines file the outcomes are written to after each epoch.
+        path: JSON lines file. Of each epoch one object with the numbers of clips, one for each
+            clip that was replaced, and one for each validation video that failed. Epochs before
+            a resume stay.
     """
 
-    def __init__(self, *, ledgers: Sequence[OutcomeLedger], max_failure_share: float, path):
+    def __init__(self, *, training, validation, max_failure_share: float, path: Path):
         super().__init__()
-        self._ledgers = ledgers
+        self._training, self._validation = training, validation
         self._max_failure_share = max_failure_share
         self._path = path
 
     def on_epoch_end(self, epoch, logs=None):
-        OutcomeLedger.union(self._ledgers).write(self._path)
-        for ledger in self._ledgers:
+        entries = []
+        if self._path.exists():
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            # Version 0.1.0 wrote no epochs.
+            earlier = map(json.loads, lines)
+            entries = [entry for entry in earlier if entry.get("epoch", epoch) < epoch]
+        entries += self._training.epoch_entries(epoch)
+        for path, (outcome, detail) in self._validation.failures.items():
+            failure = {"path": path, "outcome": outcome, "detail": detail}
+            entries.append({"epoch": epoch, "set": "validation", **failure})
+        write_json_lines(self._path, entries)
+        for ledger in (self._training, self._validation):
             ledger.check(self._max_failure_share)
 
 

@@ -113,6 +113,10 @@ class DataSection(_ClipKeys):
         shuffle_frames: evaluate with each clip's frames in random order (the paper's Table 9).
         max_failure_share: share of videos that may fail to decode before a run ends in an error.
         decode_threads: videos decoded at once; `None` leaves it to the pipeline.
+        decode_workers: processes that decode, so that no broken video can stop or crash the
+            training; `None` is one for each processor, 0 decodes in the training process.
+        decode_time_limit: seconds without a frame after which a worker is stopped and its video
+            counts as one that cannot be decoded.
         seed: of the validation split, the order of the videos and the augmentation.
     """
 
@@ -127,6 +131,8 @@ class DataSection(_ClipKeys):
     shuffle_frames: bool = False
     max_failure_share: Share = 0.05
     decode_threads: Count | None = None
+    decode_workers: Annotated[int, Field(ge=0)] | None = None
+    decode_time_limit: Positive = 120.0
     seed: Seed = 0
 
 

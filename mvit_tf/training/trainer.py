@@ -1,11 +1,14 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from mvit_tf.data.decode_workers import DecodeWorkers
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
 from mvit_tf.data.video_list import VideoList, load_video_list, split_validation
@@ -113,9 +116,13 @@ def _train(experiment, directory, strategy):
     # Apart, as many good videos for training do not make up for bad ones for validation.
     ledger, validation_ledger = OutcomeLedger(), OutcomeLedger()
     saver = callbacks.Checkpoints(store=directory.checkpoints, progress=progress)
-    with ledger.user_errors():
+    with _decode_workers(experiment) as workers, ledger.user_errors():
+        clips = _training_clips(
+            experiment, videos, start_epoch=progress.epoch, ledger=ledger, workers=workers
+        )
+        validate = _validator(experiment, model, validation, strategy, validation_ledger, workers)
         model.fit(
-            _training_clips(experiment, videos, start_epoch=progress.epoch, ledger=ledger),
+            clips,
             epochs=settings.epochs,
             initial_epoch=progress.epoch,
             steps_per_epoch=steps,
@@ -124,12 +131,13 @@ def _train(experiment, directory, strategy):
             callbacks=[
                 callbacks.NonFiniteLossStop(steps_per_epoch=steps),
                 callbacks.EpochMetrics(
-                    validate=_validator(experiment, model, validation, strategy, validation_ledger),
+                    validate=validate,
                     epochs=settings.epochs,
                     validate_every=settings.validate_every,
                 ),
                 callbacks.LedgerCheck(
-                    ledgers=(ledger, validation_ledger),
+                    training=ledger,
+                    validation=validation_ledger,
                     max_failure_share=experiment.data.max_failure_share,
                     path=directory.outcomes_file,
                 ),
@@ -143,7 +151,7 @@ def _train(experiment, directory, strategy):
     _plot_curves(directory)
 
 
-def _training_clips(experiment, videos, *, start_epoch: int, ledger) -> tf.data.Dataset:
+def _training_clips(experiment, videos, *, start_epoch: int, ledger, workers) -> tf.data.Dataset:
     """Batches of clips and one-hot labels, from an epoch to the last."""
     num_classes = len(videos.class_names)
     clips = train_dataset(
@@ -156,6 +164,7 @@ def _training_clips(experiment, videos, *, start_epoch: int, ledger) -> tf.data.
         start_epoch=start_epoch,
         seed=experiment.data.seed,
         ledger=ledger,
+        workers=workers,
         num_parallel=experiment.data.decode_threads,
     )
     return clips.map(lambda clips, labels: (clips, tf.one_hot(labels, num_classes)))
@@ -184,17 +193,19 @@ def evaluate(
     )
     predictor = _predictor(experiment, model, strategy)
     ledger = OutcomeLedger()
-    views = _views(
-        experiment,
-        videos,
-        predictor,
-        ledger,
-        num_clips=data.evaluation_clips,
-        num_crops=data.evaluation_crops,
-    )
-    if data.shuffle_frames:
-        views = shuffle_frames(views, seed=data.seed)
-    report = _score(predictor, views, videos, ledger)
+    with _decode_workers(experiment) as workers:
+        views = _views(
+            experiment,
+            videos,
+            predictor,
+            ledger,
+            workers,
+            num_clips=data.evaluation_clips,
+            num_crops=data.evaluation_crops,
+        )
+        if data.shuffle_frames:
+            views = shuffle_frames(views, seed=data.seed)
+        report = _score(predictor, views, videos, ledger)
     scores = directory.evaluation_file(shuffled=data.shuffle_frames)
     report.write(
         scores,
@@ -304,12 +315,12 @@ def _predictor(experiment, model, strategy) -> ViewPredictor:
     return ViewPredictor(model, batch_size=wanted, strategy=strategy)
 
 
-def _validator(experiment, model, videos, strategy, ledger):
+def _validator(experiment, model, videos, strategy, ledger, workers):
     """Scores the model as it stands on one centre view of each video; `None` without videos."""
     if videos is None:
         return None
     predictor = _predictor(experiment, model, strategy)
-    views = _views(experiment, videos, predictor, ledger, num_clips=1, num_crops=1)
+    views = _views(experiment, videos, predictor, ledger, workers, num_clips=1, num_crops=1)
 
     def validate() -> EvaluationReport:
         return _score(predictor, views, videos, ledger)
@@ -317,7 +328,7 @@ def _validator(experiment, model, videos, strategy, ledger):
     return validate
 
 
-def _views(experiment, videos, predictor, ledger, *, num_clips: int, num_crops: int):
+def _views(experiment, videos, predictor, ledger, workers, *, num_clips: int, num_crops: int):
     return evaluation_views(
         videos,
         sampling=experiment.clip_sampling(),
@@ -326,8 +337,18 @@ def _views(experiment, videos, predictor, ledger, *, num_clips: int, num_crops: 
         num_crops=num_crops,
         batch_size=predictor.batch_size,
         ledger=ledger,
+        workers=workers,
         num_parallel=experiment.data.decode_threads,
     )
+
+
+def _decode_workers(experiment):
+    """Context of the experiment's `DecodeWorkers`, or of None."""
+    data = experiment.data
+    count = os.cpu_count() if data.decode_workers is None else data.decode_workers
+    if not count:
+        return contextlib.nullcontext()
+    return DecodeWorkers(count, time_limit=data.decode_time_limit)
 
 
 def _score(predictor, views, videos: VideoList, ledger: OutcomeLedger) -> EvaluationReport:

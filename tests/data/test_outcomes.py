@@ -21,7 +21,7 @@ def test_each_video_has_one_outcome_and_failures_stay():
         "b.mp4": ("missing", "no such file"),
         "c.mp4": ("decode_error", "cut off"),
     }
-    assert ledger.failure("b.mp4") == "missing"
+    assert ledger.failure("b.mp4") == ("missing", "no such file")
     assert ledger.failure("a.mp4") is None and ledger.failure("never asked for") is None
     assert ledger.summary() == "3 videos, 2 left out (1 decode_error, 1 missing)"
 
@@ -82,3 +82,18 @@ def test_threads_report_a_new_failure_once():
     for thread in threads:
         thread.join()
     assert len(ledger) == 300 and sum(new) == 300
+
+
+def test_many_failures_in_a_row_stop_the_loop():
+    ledger = OutcomeLedger()
+    ledger.record("good.mp4")
+    for index in range(19):
+        ledger.record(f"{index}.mp4", "missing", "no such file")
+        ledger.stop_after_many_in_a_row()
+    ledger.record("short.mp4", "padded")
+    for index in range(19):
+        ledger.record(f"{index}.mp4", "missing", "no such file")
+    ledger.stop_after_many_in_a_row()
+    ledger.record("last.mp4", "missing", "no such file")
+    with pytest.raises(UserError, match="20 videos in a row could not be .* last: last.mp4"):
+        ledger.stop_after_many_in_a_row()

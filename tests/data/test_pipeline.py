@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import config
 
-from mvit_tf.data import pipeline
+from mvit_tf.data import clips as clips_module
+from mvit_tf.data.clips import decode_clips
 from mvit_tf.data.decoding import open_video
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import (
-    decode_clips,
     evaluation_views,
     steps_per_epoch,
     train_dataset,
@@ -153,7 +153,7 @@ def test_bad_videos_are_recorded_once_and_replaced_by_the_next(tmp_path, monkeyp
     bad = {3: "empty_file", 7: "no_video_stream", 11: "missing"}
     opened = []
     monkeypatch.setattr(
-        pipeline, "open_video", lambda path: opened.append(path) or open_video(path)
+        clips_module, "open_video", lambda path: opened.append(path) or open_video(path)
     )
     ledger = OutcomeLedger()
     seen = run(ledger=ledger, num_parallel=1)
@@ -249,7 +249,7 @@ def test_decoding_stays_parallel_and_equal_under_op_determinism(videos, monkeypa
             yield video
         running.discard(threading.get_ident())
 
-    monkeypatch.setattr(pipeline, "open_video", slow_open)
+    monkeypatch.setattr(clips_module, "open_video", slow_open)
     tf.config.experimental.enable_op_determinism()
     try:
         tf.random.set_seed(0)

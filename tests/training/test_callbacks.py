@@ -1,6 +1,7 @@
 """Early ends that must not save anything, and what an epoch's logs hold."""
 
 import csv
+import json
 from types import SimpleNamespace
 
 import keras
@@ -103,10 +104,31 @@ def test_too_many_failed_videos_of_either_set_end_the_run_with_the_outcomes_on_d
     for index in range(9):
         validation.record(f"held_out_{index}.mp4")
     outcomes = tmp_path / "outcomes.jsonl"
-    check = {"ledgers": (training, validation), "path": outcomes}
+    check = {"training": training, "validation": validation, "path": outcomes}
     validation.record("bad.mp4", "empty_file", "0 bytes")
-    LedgerCheck(max_failure_share=0.1, **check).on_epoch_end(0)
-    assert len(outcomes.read_text().splitlines()) == 109
+    training.record_clip(1, 0, "1.mp4", True, [])
+    training.record_clip(1, 1, "2.mp4", False, [("0.mp4", "decode_error", "cut off")])
+    for epoch in (0, 1, 1):  # The last is a repetition, after a resume.
+        LedgerCheck(max_failure_share=0.1, **check).on_epoch_end(epoch)
+    first, bad, second, replaced, again = map(json.loads, outcomes.read_text().splitlines())
+    assert first == {"epoch": 0, "clips": 0, "ok": 0, "padded": 0, "replaced": 0}
+    assert bad == {
+        "epoch": 0,
+        "set": "validation",
+        "path": "bad.mp4",
+        "outcome": "empty_file",
+        "detail": "0 bytes",
+    }
+    assert second == {"epoch": 1, "clips": 2, "ok": 0, "padded": 1, "replaced": 1}
+    assert replaced == {
+        "epoch": 1,
+        "position": 1,
+        "path": "0.mp4",
+        "outcome": "decode_error",
+        "detail": "cut off",
+        "replaced_by": "2.mp4",
+    }
+    assert again == {**bad, "epoch": 1}
     # One of 109 in all, but one of ten for validation.
     with pytest.raises(UserError, match=r"10 videos, 1 left out .*bad.mp4 \(empty_file: 0 bytes\)"):
         LedgerCheck(max_failure_share=0.05, **check).on_epoch_end(0)
