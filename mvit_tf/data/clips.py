@@ -1,14 +1,16 @@
 """The frames of a video's clips, a part at a time: what decoding gives, without TensorFlow."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
 
 from mvit_tf.data.decoding import DecodeError, open_video
 
-# Frames of that many bytes are decoded before they are handed on: enough for a clip of ordinary
-# size in one piece, and a bound on what a video of large frames takes.
-_BYTES_AT_ONCE = 2**26
+# Frames are handed on in parts of so many bytes, a clip of ordinary size in one, and all clips
+# of a video are decoded in one pass where their frames are no more than so many.
+_PART_BYTES = 2**24
+_ONE_PASS_BYTES = 2**26
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +69,7 @@ def evaluation_frames(path, sampling, num_clips):
         info = video.info
         indices = sampling.evaluation_indices(info.num_frames, info.fps, num_clips)
         frame_bytes = 3 * info.width * info.height
-        if np.unique(indices).size * frame_bytes <= _BYTES_AT_ONCE:
+        if np.unique(indices).size * frame_bytes <= _ONE_PASS_BYTES:
             yield from _frames(video, indices, sampling)
         else:
             for clip in indices:
@@ -85,7 +87,7 @@ def _frames(video, indices, sampling):
         )
     distinct, picks = np.unique(indices, return_inverse=True)
     yield ClipFrames(picks.reshape(indices.shape), len(distinct), padded, info.width, info.height)
-    step = max(_BYTES_AT_ONCE // (3 * info.width * info.height), 1)
+    step = max(_PART_BYTES // (3 * info.width * info.height), 1)
     for start in range(0, len(distinct), step):
         yield video.frames_at_indices(distinct[start : start + step])
 
@@ -94,22 +96,23 @@ def gather_clips(items, shrink):
     """Makes clips of what `training_frames` or `evaluation_frames` yield.
 
     Args:
-        items: what they yield.
+        items: the generator that they are.
         shrink: function of (uint8 (k, H, W, 3), ClipFrames), the frames of each part, to an array
             (k, ...); called part by part, so that large frames are never all in memory.
 
     Yields:
         (array (n, T, ...), ClipFrames) for the n clips that were decoded together.
     """
-    items = iter(items)
-    for clip in items:
-        parts, have = [], 0
-        while have < clip.num_frames:
-            frames = next(items)
-            have += len(frames)
-            parts.append(shrink(frames, clip))
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        yield whole[clip.picks], clip
+    # Closed whatever happens: a worker is held until then.
+    with contextlib.closing(items):
+        for clip in items:
+            parts, have = [], 0
+            while have < clip.num_frames:
+                frames = next(items)
+                have += len(frames)
+                parts.append(shrink(frames, clip))
+            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            yield whole[clip.picks], clip
 
 
 def decode_clips(path, sampling, num_clips):

@@ -55,6 +55,7 @@ class DecodeWorkers:
         for _ in range(count):
             self._idle.put(None)
         self._count = count
+        self._closed = False
 
     def __enter__(self):
         return self
@@ -63,7 +64,8 @@ class DecodeWorkers:
         self.close()
 
     def close(self):
-        """Ends the workers that are idle; those at work end when they find no reader."""
+        """Ends the workers that are idle; one at work ends with its video."""
+        self._closed = True
         for _ in range(self._count):
             try:
                 worker = self._idle.get_nowait()
@@ -88,13 +90,16 @@ class DecodeWorkers:
         """
         worker = self._idle.get()
         try:
+            if self._closed:
+                raise ValueError("these workers were closed")
             if worker is None:
                 worker = _Worker()
             yield from worker.ask((function, path, args), self._time_limit)
         except _WorkerEnded as ended:
             raise DecodeError(path, ended.outcome, str(ended)) from None
         finally:
-            if worker is not None and not (worker.idle and worker.videos < self._videos_per_worker):
+            spent = worker is not None and worker.videos >= self._videos_per_worker
+            if worker is not None and (spent or self._closed or not worker.idle):
                 worker.end()
                 worker = None
             self._idle.put(worker)

@@ -157,21 +157,25 @@ def evaluation_views(
         preprocessing = preprocessing.with_short_side(min(preprocessing.size))
     run = _runner(workers)
     _require_one_decodable(video_list, sampling, ledger, run)
+    clip_shape = (sampling.num_frames, *preprocessing.size, 3)
 
     def decode(index):
         """float32 (num_clips * num_crops, T, h, w, 3); no view of a video that cannot be decoded"""
         path = video_list.paths[index]
         items = run(evaluation_frames, path, sampling, num_clips)
+        # Of one piece from the start: with many views, copies of it would be most of the memory.
+        views = np.empty([num_clips, num_crops, *clip_shape], np.float32)
+        done, padded = 0, False
         try:
-            clips, facts = zip(*gather_clips(items, shrink), strict=True)
+            for clips, facts in gather_clips(items, shrink):
+                views[done : done + len(clips)] = clips.swapaxes(1, 2)
+                done, padded = done + len(clips), facts.padded
         except DecodeError as error:
             ledger.record(path, error.outcome, error.detail)
             ledger.stop_after_many_in_a_row()
-            return np.zeros([0, sampling.num_frames, *preprocessing.size, 3], np.float32)
-        ledger.record(path, PADDED if facts[0].padded else OK)
-        # (n, T, crops, h, w, 3) to one view after the other, clip by clip and crop by crop.
-        views = np.concatenate(clips).swapaxes(1, 2)
-        return views.reshape(-1, *views.shape[2:])
+            return np.zeros([0, *clip_shape], np.float32)
+        ledger.record(path, PADDED if padded else OK)
+        return views.reshape(-1, *clip_shape)
 
     def shrink(frames, _):
         with tf.device(_ON_CPU):
@@ -180,7 +184,7 @@ def evaluation_views(
 
     def load(index):
         views = tf.numpy_function(decode, [index], tf.float32, stateful=False)
-        views.set_shape([None, sampling.num_frames, *preprocessing.size, 3])
+        views.set_shape([None, *clip_shape])
         return views, tf.fill([tf.shape(views)[0]], index)
 
     dataset = tf.data.Dataset.range(len(video_list))

@@ -11,47 +11,12 @@ import time
 import numpy as np
 import pytest
 
+from mvit_tf.data.clips import gather_clips
 from mvit_tf.data.decode_workers import DecodeWorkers
 from mvit_tf.data.decoding import DecodeError
 from mvit_tf.errors import UserError
 
-# Run in workers, which find this folder's modules by the path of the process that starts them.
-FUNCTIONS = """
-import os, time
-import numpy as np
-from mvit_tf.data.decoding import DecodeError
-
-def whole(path, count):
-    print("a library's words")
-    for number in range(count):
-        yield np.full((2, 3), number, np.uint8), os.getpid()
-
-def fails(path):
-    yield 1
-    raise DecodeError(path, "decode_error", "damaged")
-
-def hangs(path):
-    yield 1
-    time.sleep(60)
-
-def aborts(path):
-    yield 1
-    os.abort()
-
-def large(path, size):
-    yield np.arange(size, dtype=np.uint8)
-"""
-
-
-@pytest.fixture(scope="module")
-def functions(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("functions")
-    (folder / "decoder_functions.py").write_text(FUNCTIONS)
-    sys.path.insert(0, str(folder))
-    import decoder_functions
-
-    yield decoder_functions
-    sys.path.remove(str(folder))
+from . import decoder_functions
 
 
 @pytest.fixture
@@ -60,24 +25,24 @@ def workers():
         yield workers
 
 
-def test_what_a_worker_yields_arrives_and_may_be_written_to(workers, functions):
-    items = list(workers.run(functions.whole, "a.mp4", 3))
+def test_what_a_worker_yields_arrives_and_may_be_written_to(workers):
+    items = list(workers.run(decoder_functions.whole, "a.mp4", 3))
     for number, (frames, pid) in enumerate(items):
         np.testing.assert_array_equal(frames, np.full((2, 3), number, np.uint8))
         frames += 1
         assert pid != os.getpid()
-    (data,) = workers.run(functions.large, "a.mp4", 10**8)
+    (data,) = workers.run(decoder_functions.large, "a.mp4", 10**8)
     assert data.nbytes == 10**8 and data[300] == 300 - 256
 
 
-def test_a_workers_error_is_the_callers_and_the_worker_stays(workers, functions):
-    ((_, pid),) = workers.run(functions.whole, "a.mp4", 1)
+def test_a_workers_error_is_the_callers_and_the_worker_stays(workers):
+    ((_, pid),) = workers.run(decoder_functions.whole, "a.mp4", 1)
     with pytest.raises(DecodeError, match="bad.mp4: damaged") as caught:
-        list(workers.run(functions.fails, "bad.mp4"))
+        list(workers.run(decoder_functions.fails, "bad.mp4"))
     assert caught.value.outcome == "decode_error"
-    assert [pid for _, pid in workers.run(functions.whole, "a.mp4", 1)] == [pid]
+    assert [pid for _, pid in workers.run(decoder_functions.whole, "a.mp4", 1)] == [pid]
     # Three videos were its share.
-    assert [pid for _, pid in workers.run(functions.whole, "a.mp4", 1)] != [pid]
+    assert [pid for _, pid in workers.run(decoder_functions.whole, "a.mp4", 1)] != [pid]
 
 
 @pytest.mark.parametrize(
@@ -87,24 +52,22 @@ def test_a_workers_error_is_the_callers_and_the_worker_stays(workers, functions)
         ("aborts", "decoder_crash", "the decoder crashed (SIGABRT)"),
     ],
 )
-def test_a_worker_that_hangs_or_crashes_is_replaced(workers, functions, function, outcome, detail):
-    items = workers.run(getattr(functions, function), "bad.mp4")
-    assert next(items) == 1
+def test_a_worker_that_hangs_or_crashes_is_replaced(workers, function, outcome, detail):
     started = time.monotonic()
     with pytest.raises(DecodeError) as caught:
-        next(items)
+        list(workers.run(getattr(decoder_functions, function), "bad.mp4"))
     assert time.monotonic() - started < 10
     assert (caught.value.path, caught.value.outcome) == ("bad.mp4", outcome)
     assert detail in str(caught.value)
-    assert len(list(workers.run(functions.whole, "a.mp4", 2))) == 2
+    assert len(list(workers.run(decoder_functions.whole, "a.mp4", 2))) == 2
 
 
-def test_more_threads_than_workers_share_them(functions):
+def test_more_threads_than_workers_share_them():
     seen = []
 
     def work(workers):
         for _ in range(5):
-            seen.extend(pid for _, pid in workers.run(functions.whole, "a.mp4", 2))
+            seen.extend(pid for _, pid in workers.run(decoder_functions.whole, "a.mp4", 2))
 
     with DecodeWorkers(2) as workers:
         threads = [threading.Thread(target=work, args=(workers,)) for _ in range(8)]
@@ -115,11 +78,12 @@ def test_more_threads_than_workers_share_them(functions):
     assert len(seen) == 80 and len(set(seen)) <= 2
 
 
-def test_no_worker_outlives_the_process_that_asked(functions):
+def test_no_worker_outlives_the_process_that_asked():
     code = f"""
 import os, signal, sys
 sys.path[:0] = {sys.path!r}
-import decoder_functions
+from tests.data import decoder_functions
+from mvit_tf.data.clips import gather_clips
 from mvit_tf.data.decode_workers import DecodeWorkers
 items = DecodeWorkers(1).run(decoder_functions.whole, "a.mp4", 10**9)
 print(next(items)[1], flush=True)
@@ -140,11 +104,11 @@ os.kill(os.getpid(), signal.SIGKILL)
     pytest.fail("the worker is still there")
 
 
-def test_an_unused_item_ends_the_worker_not_the_next_video(workers, functions):
-    items = workers.run(functions.whole, "a.mp4", 100)
+def test_an_unused_item_ends_the_worker_not_the_next_video(workers):
+    items = workers.run(decoder_functions.whole, "a.mp4", 100)
     next(items)
     items.close()
-    assert len(list(workers.run(functions.whole, "b.mp4", 2))) == 2
+    assert len(list(workers.run(decoder_functions.whole, "b.mp4", 2))) == 2
 
 
 def test_decode_errors_can_be_sent():
@@ -164,3 +128,15 @@ def test_decode_errors_can_be_sent():
 def test_values_out_of_range(changes, message):
     with pytest.raises(UserError, match=message):
         DecodeWorkers(**changes)
+
+
+def test_a_mistake_while_a_clip_is_made_frees_the_worker(workers):
+    def shrink(frames, clip):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(gather_clips(workers.run(decoder_functions.one_clip, "a.mp4"), shrink))
+    assert len(list(workers.run(decoder_functions.whole, "a.mp4", 2))) == 2
+    workers.close()
+    with pytest.raises(ValueError, match="closed"):
+        list(workers.run(decoder_functions.whole, "a.mp4", 2))

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from tensorflow.python.framework import config
 
 from mvit_tf.data import clips as clips_module
 from mvit_tf.data.clips import decode_clips
-from mvit_tf.data.decoding import open_video
+from mvit_tf.data.decode_workers import DecodeWorkers
+from mvit_tf.data.decoding import DecodeError, open_video
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import (
     evaluation_views,
@@ -25,6 +27,7 @@ from mvit_tf.data.transforms import Augmentation, Preprocessing, evaluation_prep
 from mvit_tf.data.video_list import VideoList, load_video_list
 from mvit_tf.errors import UserError
 
+from . import decoder_functions
 from .videos import read_numbers, write_audio, write_numbered, write_video
 
 SAMPLING = ClipSampling(num_frames=4, sampling_rate=2)
@@ -331,6 +334,60 @@ def test_names_that_are_not_utf8_go_through(videos, tmp_path):
     nothing = pytest.raises(UserError, match=r"none of the 4 .*caf\\udce9/\\udcff\d.mp4 \(missing")
     with nothing, ledger.user_errors():
         next(iter(dataset))
+
+
+@pytest.mark.parametrize("way", ["workers", "small parts"])
+def test_however_it_is_decoded_the_pixels_are_the_same(videos, monkeypatch, way):
+    expected = batches(videos, epochs=2), views(videos, num_clips=3)
+    with DecodeWorkers(2) as workers:
+        options = {"workers": workers}
+        if way == "small parts":
+            options = {}
+            monkeypatch.setattr(clips_module, "_PART_BYTES", 2 * 24 * 32 * 3)
+            monkeypatch.setattr(clips_module, "_ONE_PASS_BYTES", 1)
+        assert_same(batches(videos, epochs=2, **options), expected[0])
+        assert_same(views(videos, num_clips=3, **options), expected[1])
+
+
+@pytest.mark.parametrize(
+    ("dies", "outcome"), [("aborts", "decoder_crash"), ("hangs", "decoder_timeout")]
+)
+def test_a_video_on_which_the_decoder_dies_is_replaced_and_the_run_goes_on(videos, dies, outcome):
+    fatal = videos.paths[4]
+    runs = []
+    for count in (1, 2):
+        ledger = OutcomeLedger()
+        with DecodeWorkers(count, time_limit=2.0) as workers:
+
+            def run(function, path, *args, workers=workers):
+                function = getattr(decoder_functions, dies) if path == fatal else function
+                return workers.run(function, path, *args)
+
+            runs.append(batches(videos, ledger=ledger, workers=SimpleNamespace(run=run)))
+        assert [entry[0] for entry in ledger.failures.values()] == [outcome]
+        assert list(ledger.failures) == [fatal]
+    assert_same(*runs)
+    assert len(runs[0]) == 12
+
+
+def test_what_short_videos_do(tmp_path):
+    path = str(write_numbered(tmp_path / "short.mp4", 5))
+    rule = functools.partial(ClipSampling, 8, 1.0, 30.0, "stride")
+    assert read_numbers(decode_clips(path, rule(), 1)).tolist() == [[0, 1, 2, 3, 4, 4, 4, 4]]
+    again = rule(short_videos="loop")
+    assert read_numbers(decode_clips(path, again, 1)).tolist() == [[0, 1, 2, 3, 4, 0, 1, 2]]
+    with pytest.raises(DecodeError, match="short.mp4: 5 frames, 0.17 s, are shorter") as caught:
+        decode_clips(path, rule(short_videos="reject"), 1)
+    assert caught.value.outcome == "too_short"
+
+
+def test_short_videos_are_counted(videos):
+    ledger = OutcomeLedger()
+    long = ClipSampling(num_frames=8, sampling_rate=2)  # 16 frames; the first videos have 12 to 15
+    batches(videos, ledger=ledger, sampling=long, epochs=1, batch_size=11)
+    assert ledger.summary() == "11 videos, all decoded, 4 shorter than a clip"
+    (total,) = ledger.epoch_entries(0)
+    assert total == {"epoch": 0, "clips": 11, "ok": 7, "padded": 4, "replaced": 0}
 
 
 def test_decode_clips_gives_the_frames_of_the_rule(tmp_path):
