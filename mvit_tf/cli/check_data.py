@@ -1,36 +1,62 @@
-"""Decodes every video of a folder or list from its first frame to its last.
+"""Reads a folder or list of videos as training would, and decodes each to its end.
 
-Prints the videos that cannot be decoded and how many ended how. Where there are any of them the
-exit status is 2; training would leave them out.
+Prints what training would stumble over: videos that cannot be decoded and how much of them can,
+mistakes in the list, what was passed over, classes with too few videos, and what is on both sides
+of the split; then what the videos are. The exit status is 2 where a video cannot be decoded, the
+list has a mistake, or a file or group is on both sides.
 """
 
 import argparse
 import collections
+import dataclasses
+import json
 import os
+import statistics
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 from mvit_tf.cli.arguments import positive_int
 from mvit_tf.console import format_table, progress
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_text_atomically
 
 NAME = "check-data"
-SUMMARY = "decode every video of a folder or list, and name those that fail"
+SUMMARY = "decode every video of a folder or list, and name what is wrong with them"
 
-# Frames held at once while a video is decoded: 100 MB a thread at 1080p.
-_FRAMES_AT_ONCE = 16
+# Values of a property that are named.
+_MOST_COMMON = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder with one folder of videos per class, or a file of `path label` lines",
+        help="a folder with one folder of videos per class, or a list: CSV, JSON, `path label`",
+    )
+    parser.add_argument("--validation", metavar="SOURCE", help="the videos for validation, if any")
+    parser.add_argument(
+        "--train_split", metavar="NAME", help="take the lines of SOURCE with this split"
+    )
+    parser.add_argument(
+        "--validation_split", metavar="NAME", help="take the lines of --validation with this split"
+    )
+    parser.add_argument(
+        "--group_by",
+        metavar="WHAT",
+        help="what tells the sources of videos apart: a column of the list, `folder`, or a "
+        "regular expression on the file's name",
+    )
+    parser.add_argument(
+        "--nested", action="store_true", help="take the videos of folders within class folders too"
     )
     parser.add_argument(
         "--root", metavar="FOLDER", help="where relative paths of a list start from"
     )
     parser.add_argument(
         "--separator", metavar="TEXT", help="what stands between path and label (white space)"
+    )
+    parser.add_argument(
+        "--label_map", metavar="FILE", help="the class names in index order, as data.label_map"
     )
     parser.add_argument(
         "--threads",
@@ -40,63 +66,178 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="videos decoded at once (default: the number of processors)",
     )
     parser.add_argument(
-        "--output", metavar="FILE", help="write every outcome to a file, one JSON object a line"
+        "--output", metavar="FILE", help="write what is known of every file, one JSON object a line"
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from mvit_tf.data.decoding import DecodeError
-    from mvit_tf.data.outcomes import OutcomeLedger
+    from mvit_tf.data import data_checks
+    from mvit_tf.data.content import copies
+
+    mistakes = []
+    lists = _load(arguments, mistakes)
+    paths = list(dict.fromkeys(path for videos in lists.values() for path in videos.paths))
+    files = _decode_all(paths, arguments.threads)
+    passed_over = list(dict.fromkeys(e for videos in lists.values() for e in videos.passed_over))
+    if arguments.output:
+        _write(arguments.output, lists, files, passed_over)
+
+    train, validation = lists["train"], lists.get("validation")
+    try:
+        data_checks.refuse_one_class(train, arguments.source)
+    except UserError as error:
+        mistakes.append(str(error))
+    warnings = data_checks.class_warnings(train)
+    warnings += [f"the same: {' = '.join(same)}" for same in copies(train.paths)]
+    if validation is not None:
+        mistakes += data_checks.on_both_sides(train, validation)
+        warnings += data_checks.not_validated(train, validation)
+    mistakes = list(dict.fromkeys(mistakes))  # Both sides may be of one list.
+    failed = [file for file in files if file.outcome != "ok"]
+    failures = sorted((f.outcome, f.path, f"{f.readable:.0%}", f.detail) for f in failed)
+    outcomes = collections.Counter(file.outcome for file in files).most_common()
+    tables = (
+        (("outcome", "video", "readable", "reason"), failures),
+        (("mistake",), [(line,) for line in mistakes]),
+        (("warning",), [(line,) for line in warnings]),
+        (("passed over", "reason"), passed_over),
+        (("property", "values"), _properties(files)),
+        (("side", "classes"), [(side, data_checks.balance(v)) for side, v in lists.items()]),
+        (("outcome", "videos"), [(outcome, f"{count:,}") for outcome, count in outcomes]),
+    )
+    print(
+        "\n\n".join(
+            format_table(header, rows, numbers=("readable", "videos"))
+            for header, rows in tables
+            if rows
+        )
+    )
+    wrong = [f"{len(mistakes)} mistakes in the list"] if mistakes else []
+    if failed:
+        share = f"{len(failed) / len(files):.1%}"
+        wrong.insert(0, f"{len(files)} videos, {len(failed)} left out ({share})")
+    if wrong:
+        raise UserError(f"{arguments.source}: {' and '.join(wrong)}, named above")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedFile:
+    """What became of a video, and what it is as far as it can be opened.
+
+    Args:
+        path, outcome, detail: as in `OutcomeLedger`.
+        readable: float, share of the frames before the first damage.
+        duration: float, seconds.
+        fps: float.
+        width, height: int, pixels as shown.
+        codec: str, FFmpeg's name of it.
+    """
+
+    path: str
+    outcome: str = "ok"
+    detail: str = ""
+    readable: float = 0.0
+    duration: float | None = None
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+    codec: str | None = None
+
+
+def check_file(path: str) -> CheckedFile:
+    """Decodes every frame of a video; keeps none."""
+    from mvit_tf.data.decoding import DecodeError, open_video
+
+    known, done = {}, 0
+    try:
+        with open_video(path) as reader:
+            info = reader.info
+            known = {name: getattr(info, name) for name in ("duration", "fps", "width", "height")}
+            known["codec"] = _codec(path)
+            for index in range(info.num_frames):
+                reader.frames_at_indices([index])
+                done = (index + 1) / info.num_frames
+    except DecodeError as error:
+        return CheckedFile(path, error.outcome, error.detail, done, **known)
+    return CheckedFile(path, readable=done, **known)
+
+
+def _codec(path):
+    import av
+
+    with av.open(f"file:{path}", metadata_errors="replace") as container:
+        return container.streams.best("video").codec_context.name
+
+
+def _load(arguments, mistakes):
+    """Side of the split -> VideoList."""
+    from mvit_tf.data.class_names import load_class_names
     from mvit_tf.data.video_list import load_video_list
 
-    videos = load_video_list(
-        arguments.source, root=arguments.root, separator=arguments.separator
-    )
-    ledger = OutcomeLedger()
-    with ThreadPoolExecutor(arguments.threads) as pool, progress("decoding") as show:
-        futures = {pool.submit(decode_whole_video, path): path for path in videos.paths}
+    def load(source, split, class_names):
+        return load_video_list(
+            source,
+            root=arguments.root,
+            separator=arguments.separator,
+            class_names=class_names,
+            split=split,
+            group_by=arguments.group_by,
+            nested=arguments.nested,
+            problems=mistakes,
+        )
+
+    names = None if arguments.label_map is None else load_class_names(arguments.label_map)
+    lists = {"train": load(arguments.source, arguments.train_split, names)}
+    if arguments.validation is not None:
+        names = lists["train"].class_names
+        lists["validation"] = load(arguments.validation, arguments.validation_split, names)
+    elif arguments.validation_split is not None:
+        raise UserError("--validation_split needs --validation, the list that it is of")
+    return lists
+
+
+def _decode_all(paths, threads):
+    """CheckedFiles in the order of the paths."""
+    with ThreadPoolExecutor(threads) as pool, progress("decoding") as show:
+        futures = [pool.submit(check_file, path) for path in paths]
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                try:
-                    future.result()
-                    ledger.record(futures[future])
-                except DecodeError as error:
-                    ledger.record(error.path, error.outcome, error.detail)
+            for done, _ in enumerate(as_completed(futures), start=1):
                 show(done, len(futures))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    if arguments.output:
-        ledger.write(arguments.output)
-    print(format_outcomes(ledger.outcomes))
-    if ledger.failures:
-        raise UserError(f"{arguments.source}: {ledger.summary()}")
+    return [future.result() for future in futures]
 
 
-def decode_whole_video(path: str) -> None:
-    """Decodes every frame of a video; keeps none.
+def _properties(files):
+    """Rows: what the videos have in common, and what few of them have."""
+    opened = [file for file in files if file.codec is not None]
+    if not opened:
+        return []
+    lengths = [file.duration for file in opened]
+    return [
+        ("codec", _counted(file.codec for file in opened)),
+        ("size", _counted(f"{file.width}x{file.height}" for file in opened)),
+        ("frames a second", _counted(f"{file.fps:.4g}" for file in opened)),
+        (
+            "seconds",
+            f"{min(lengths):.2f} to {max(lengths):.2f}, median {statistics.median(lengths):.2f}",
+        ),
+    ]
 
-    Raises:
-        DecodeError: it cannot be decoded to its end.
-    """
-    from mvit_tf.data.decoding import open_video
 
-    with open_video(path) as reader:
-        for start in range(0, reader.info.num_frames, _FRAMES_AT_ONCE):
-            reader.frames_at_indices(range(start, start + _FRAMES_AT_ONCE))
+def _counted(values):
+    counts = collections.Counter(values).most_common()
+    named = ", ".join(f"{value} ({count:,})" for value, count in counts[:_MOST_COMMON])
+    more = len(counts) - _MOST_COMMON
+    return named + (f", and {more} others" if more > 0 else "")
 
 
-def format_outcomes(outcomes: dict[str, tuple[str, str]]) -> str:
-    """A table of the failures, then one of how many videos ended how.
-
-    Args:
-        outcomes: path -> (outcome, detail), as `OutcomeLedger.outcomes`.
-    """
-    failures = sorted(
-        (outcome, path, detail) for path, (outcome, detail) in outcomes.items() if outcome != "ok"
-    )
-    counts = collections.Counter(outcome for outcome, _ in outcomes.values()).most_common()
-    tables = [format_table(("outcome", "video", "reason"), failures)] if failures else []
-    rows = [(outcome, f"{count:,}") for outcome, count in counts]
-    tables.append(format_table(("outcome", "videos"), rows, numbers=("videos",)))
-    return "\n\n".join(tables)
+def _write(path, lists, files, passed_over):
+    sides = {path: side for side, videos in lists.items() for path in videos.paths}
+    lines = [{**dataclasses.asdict(file), "side": sides[file.path]} for file in files]
+    lines += [
+        {"path": path, "outcome": "passed_over", "detail": reason} for path, reason in passed_over
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_text_atomically(Path(path), text)

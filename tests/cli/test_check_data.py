@@ -1,6 +1,7 @@
 """`mvit check-data`: every video decoded to its end, every outcome told."""
 
 import json
+import shutil
 
 import pytest
 
@@ -64,3 +65,64 @@ def test_a_missing_folder_is_one_line(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.err.startswith(f"error: {tmp_path / 'nowhere'}: ")
     assert len(printed.err.splitlines()) == 1
+
+
+def test_what_the_videos_are_and_how_much_of_them_can_be_read(folder, tmp_path, capsys):
+    write_numbered(folder / "b/slow.mp4", 20, fps=10, codec="mpeg4")
+    damage_pictures(folder / "a/two.mp4")
+    (folder / "a/notes.txt").touch()
+    (folder / "a/gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    report = tmp_path / "report.jsonl"
+    assert main(["check-data", str(folder), "--output", str(report)]) == 2
+    printed = capsys.readouterr().out
+    lines = [line.split() for line in printed.splitlines()]
+    assert ["size", "80x64", "(4)"] in lines
+    assert "h264 (3), mpeg4 (1)" in printed
+    assert "0.33" not in printed and "1.67 to 2.00, median 1.67" in printed
+    (missing,) = [line for line in printed.splitlines() if "gone.mp4" in line]
+    assert missing.split()[0] == "missing" and "0%" in missing
+    assert [str(folder / "a/notes.txt"), "unknown", "extension", ".txt"] in lines
+    assert ["train", "a", "3,", "b", "2"] in lines
+    assert "2 of 2 classes with fewer than 5 videos: 'a', 'b'" in printed
+
+    known = {entry["path"]: entry for entry in map(json.loads, report.read_text().splitlines())}
+    assert known[str(folder / "a/notes.txt")]["outcome"] == "passed_over"
+    assert known[str(folder / "b/slow.mp4")] == {
+        "path": str(folder / "b/slow.mp4"), "outcome": "ok", "detail": "", "readable": 1.0,
+        "duration": 2.0, "fps": 10.0, "width": 80, "height": 64, "codec": "mpeg4", "side": "train",
+    }  # fmt: skip
+    assert 0.1 < known[str(folder / "a/two.mp4")]["readable"] < 0.7
+
+
+def test_every_mistake_of_a_list_is_named_with_its_line(folder, tmp_path, capsys):
+    source = tmp_path / "list.csv"
+    source.write_text("path,label\na/one.mp4,0\na/two.mp4,7\na/one.mp4,1\nb/three.mp4,0\n")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("x\ny\n")
+    options = ["--root", str(folder), "--label_map", str(labels)]
+    assert main(["check-data", str(source), *options]) == 2
+    printed = capsys.readouterr()
+    assert f"{source}, line 3: label 7 is outside 0 to 1" in printed.out
+    assert f"{source}, line 4: {folder}/a/one.mp4 is already on line 2" in printed.out
+    assert "one class only, 'x'" in printed.out
+    assert "1 of 2 classes with no video: 'y'" in printed.out
+    assert printed.err == f"error: {source}: 3 mistakes in the list, named above\n"
+
+
+def test_what_is_on_both_sides_of_a_split_is_a_mistake(folder, tmp_path, capsys):
+    shutil.copy(folder / "a/one.mp4", folder / "b/copy.mp4")
+    write_numbered(folder / "b/three.mp4", 40)
+    source = tmp_path / "list.csv"
+    source.write_text(
+        "path,label,match,split\na/one.mp4,x,1,train\nb/three.mp4,y,2,train\n"
+        "b/copy.mp4,y,3,test\na/two.mp4,x,2,test\n"
+    )
+    options = ["--root", str(folder), "--group_by", "match", "--train_split", "train"]
+    assert main(["check-data", str(source), *options]) == 0
+    capsys.readouterr()
+    options += ["--validation", str(source), "--validation_split", "test"]
+    assert main(["check-data", str(source), *options]) == 2
+    printed = capsys.readouterr()
+    assert f"{folder}/a/one.mp4 = " in printed.out
+    assert "1 groups are in training and in validation: 2" in printed.out
+    assert printed.err == f"error: {source}: 2 mistakes in the list, named above\n"
