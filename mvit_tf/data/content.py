@@ -43,13 +43,36 @@ def copies(paths):
         sorted list of sorted lists of two paths or more; empty files and those that cannot be
         read are no copies.
     """
-    by_size = collections.defaultdict(list)
-    for path in sorted(set(paths)):
-        by_size[size_of(path)].append(path)
     by_content = collections.defaultdict(list)
-    for size, same_size in by_size.items():
-        if size and len(same_size) > 1:
+    for same_size in _by_size(paths).values():
+        if len(same_size) > 1:
             for path in same_size:
                 by_content[checksum(path)].append(path)
     by_content.pop(None, None)
     return sorted(same for same in by_content.values() if len(same) > 1)
+
+
+def copies_between(one, other):
+    """Pairs (path of `one`, path of `other`) of different names that hold the same, sorted.
+
+    Args:
+        one, other: iterables of str. Only files that share their size with one of the other side
+            are opened.
+    """
+    sides = _by_size(one), _by_size(set(other).difference(one))
+    sizes = sides[0].keys() & sides[1].keys()
+    content = [
+        {checksum(path): path for size in sizes for path in reversed(side[size])} for side in sides
+    ]
+    both = (content[0].keys() & content[1].keys()) - {None}
+    return sorted((content[0][key], content[1][key]) for key in both)
+
+
+def _by_size(paths):
+    """Size in bytes -> sorted paths of that size, of files that hold anything."""
+    by_size = collections.defaultdict(list)
+    for path in sorted(set(paths)):
+        size = size_of(path)
+        if size:
+            by_size[size].append(path)
+    return by_size

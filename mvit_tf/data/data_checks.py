@@ -5,7 +5,7 @@ import collections
 import numpy as np
 
 from mvit_tf.data.class_names import shortened
-from mvit_tf.data.content import copies
+from mvit_tf.data.content import copies_between
 from mvit_tf.errors import UserError
 
 # A class with fewer videos than this, or than a tenth of the median class, has few; one with
@@ -78,12 +78,8 @@ def passed_over(video_list):
 def on_both_sides(train, validation):
     """Lines about what lies on both sides of a split, so that the scores flatter."""
     lines = []
-    trained_on, held_out = set(train.paths), set(validation.paths)
-    named = sorted(trained_on & held_out)
-    for same in copies(trained_on | held_out):
-        one, other = trained_on.intersection(same), held_out.intersection(same) - trained_on
-        if one and other:
-            named.append(f"{min(one)} = {min(other)}")
+    named = sorted(set(train.paths).intersection(validation.paths))
+    named += [f"{a} = {b}" for a, b in copies_between(train.paths, validation.paths)]
     if named:
         lines.append(
             f"{len(named)} files are in training and in validation: {shortened(named, _NAMED)}"

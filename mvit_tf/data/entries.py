@@ -5,11 +5,11 @@ import os
 
 from mvit_tf.errors import UserError
 
-# Of containers and raw streams that FFmpeg reads.
+# Of containers that FFmpeg reads.
 VIDEO_EXTENSIONS = (
     ".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".3gp", ".flv", ".wmv",
-    ".3g2", ".asf", ".divx", ".dv", ".f4v", ".gif", ".m2ts", ".m2v", ".mpe", ".mts", ".mxf", ".nut",
-    ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".y4m",
+    ".3g2", ".asf", ".divx", ".f4v", ".gif", ".m2ts", ".mpe", ".mts", ".mxf", ".nut", ".ogm",
+    ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".y4m",
 )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def read_list(file, *, root=None, separator=None, fault=refuse):
         listing = Listing(listing.entries, columns, names)
     else:
         separator = None if separator is None else separator.replace("\\t", "\t")
-        delimiter = _delimiter_of_header(text, separator)
+        delimiter = _delimiter_of_header(file, text, separator)
         if delimiter is None:
             listing = Listing(_plain_entries(file, root, text, separator, fault))
         else:
@@ -133,7 +133,7 @@ def _refuse_unknown_header(file, entries):
         )
 
 
-def _delimiter_of_header(text, separator):
+def _delimiter_of_header(file, text, separator):
     """What stands between the names of a first line that is a header; None if it is none."""
     first = next((line for line in text.split("\n") if line.strip()), "")
     for delimiter in _SEPARATORS if separator is None else (separator,):
@@ -143,6 +143,11 @@ def _delimiter_of_header(text, separator):
         path = first_column(columns, PATH_COLUMNS + ID_COLUMNS)
         if path and first_column(columns, LABEL_COLUMNS):
             return delimiter
+        if path and len(columns) > 2:
+            raise UserError(
+                f"{file}: its header has a column {path}, but none for the label (columns: "
+                f"{', '.join(columns)}; known: {', '.join(LABEL_COLUMNS)})"
+            )
     return None
 
 

@@ -37,6 +37,10 @@ def train_and_validation(
         UserError: the validation list has a mistake, or what was held out has changed.
     """
     data = experiment.data
+    if data.validation is None and data.validation_split is not None:
+        raise UserError(
+            "data.validation_split is set, but not data.validation, the list that it is of"
+        )
     if data.validation_fraction > 0:
         if saved is None:
             return split_validation(videos, data.validation_fraction, data.seed)

@@ -182,10 +182,12 @@ def evaluate(
     """Scores the best checkpoint on the validation videos with several views of each."""
     data = experiment.data
     directory.check_same_model(experiment)
+    saved = None
     if data.validation is None:
         directory.check_same_split(experiment)
+        saved = directory.saved_split()
     class_names = directory.class_names()
-    videos = evaluation_videos(experiment, class_names, directory.saved_split())
+    videos = evaluation_videos(experiment, class_names, saved)
     with directory.checkpoints.best() as checkpoint, strategy_scope(strategy):
         model = _build_model(experiment, len(class_names))
         checkpoint.file.load(model)

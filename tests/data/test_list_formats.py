@@ -65,6 +65,8 @@ def test_labels_with_an_underscore_are_text(tmp_path):
         ("my video.mp4,run\n", {}, "line 1: expected 'path label'.*set the separator to ','"),
         ("path,label\na.mp4,x\na, b.mp4,y\n", {}, "line 3: 3 fields, but the header names 2"),
         ('path,label\n"a\nb.mp4",x\nc.mp4\n', {}, "line 4: 1 fields, but the header names 2"),
+        ("youtube_id,time_start,time_end,split\na,0,1,test\n", {},
+         "header has a column youtube_id, but none for the label .columns: youtube_id, time_st"),
         ("path,label\na.mp4,\n", {}, "line 2: no label is given"),
         ("path,label\n,x\n", {}, "line 2: no path is given"),
         ("path,label\na.mp4,x\nb.mp4,y\na.mp4,y\n", {}, "line 4: .*a.mp4 is already on line 2"),
