@@ -23,8 +23,9 @@ from mvit_tf.files import write_text_atomically
 NAME = "check-data"
 SUMMARY = "decode every video of a folder or list, and name what is wrong with them"
 
-# Values of a property that are named.
+# Values of a property that are named, and pairs of videos that look alike.
 _MOST_COMMON = 4
+_NAMED = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,12 +78,14 @@ def run(arguments: argparse.Namespace) -> None:
     mistakes = []
     lists = _load(arguments, mistakes)
     paths = list(dict.fromkeys(path for videos in lists.values() for path in videos.paths))
-    files = _decode_all(paths, arguments.threads)
+    decoded = _decode_all(paths, arguments.threads)
+    files = [file for file, _ in decoded]
     passed_over = list(dict.fromkeys(e for videos in lists.values() for e in videos.passed_over))
-    if arguments.output:
-        _write(arguments.output, lists, files, passed_over)
-
     train, validation = lists["train"], lists.get("validation")
+    alike = {} if validation is None else _look_alikes(decoded, train, validation)
+    if arguments.output:
+        _write(arguments.output, lists, files, passed_over, alike)
+
     try:
         data_checks.refuse_one_class(train, arguments.source)
     except UserError as error:
@@ -92,26 +95,32 @@ def run(arguments: argparse.Namespace) -> None:
     if validation is not None:
         mistakes += data_checks.on_both_sides(train, validation)
         warnings += data_checks.not_validated(train, validation)
+    if alike:
+        named = [f"{one} and {other}" for other, one in list(alike.items())[:_NAMED]]
+        warnings.append(
+            f"{len(alike)} videos for validation look like one in training, as clips of one camera "
+            f"do: {', '.join(named)}{', ...' if len(alike) > _NAMED else ''}"
+        )
     mistakes = list(dict.fromkeys(mistakes))  # Both sides may be of one list.
     failed = [file for file in files if file.outcome != "ok"]
     failures = sorted((f.outcome, f.path, f"{f.readable:.0%}", f.detail) for f in failed)
     outcomes = collections.Counter(file.outcome for file in files).most_common()
     tables = (
         (("outcome", "video", "readable", "reason"), failures),
-        (("mistake",), [(line,) for line in mistakes]),
-        (("warning",), [(line,) for line in warnings]),
         (("passed over", "reason"), passed_over),
         (("property", "values"), _properties(files)),
         (("side", "classes"), [(side, data_checks.balance(v)) for side, v in lists.items()]),
         (("outcome", "videos"), [(outcome, f"{count:,}") for outcome, count in outcomes]),
     )
-    print(
-        "\n\n".join(
-            format_table(header, rows, numbers=("readable", "videos"))
-            for header, rows in tables
-            if rows
-        )
-    )
+    sections = [
+        format_table(header, rows, numbers=("readable", "videos"))
+        for header, rows in tables
+        if rows
+    ]
+    said = [f"mistake  {line}" for line in mistakes] + [f"warning  {line}" for line in warnings]
+    if said:
+        sections.insert(0, "\n".join(said))
+    print("\n\n".join(sections))
     wrong = [f"{len(mistakes)} mistakes in the list"] if mistakes else []
     if failed:
         share = f"{len(failed) / len(files):.1%}"
@@ -144,9 +153,14 @@ class CheckedFile:
     codec: str | None = None
 
 
-def check_file(path: str) -> CheckedFile:
-    """Decodes every frame of a video; keeps none."""
+def check_file(path: str):
+    """Decodes every frame of a video; keeps none.
+
+    Returns:
+        (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed).
+    """
     from mvit_tf.data.decoding import DecodeError, open_video
+    from mvit_tf.data.look_alikes import moments, thumbnail
 
     known, done = {}, 0
     try:
@@ -154,12 +168,15 @@ def check_file(path: str) -> CheckedFile:
             info = reader.info
             known = {name: getattr(info, name) for name in ("duration", "fps", "width", "height")}
             known["codec"] = _codec(path)
+            chosen, thumbnails = moments(info.num_frames), []
             for index in range(info.num_frames):
-                reader.frames_at_indices([index])
+                (frame,) = reader.frames_at_indices([index])
+                if index in chosen:
+                    thumbnails.append(thumbnail(frame))
                 done = (index + 1) / info.num_frames
     except DecodeError as error:
-        return CheckedFile(path, error.outcome, error.detail, done, **known)
-    return CheckedFile(path, readable=done, **known)
+        return CheckedFile(path, error.outcome, error.detail, done, **known), []
+    return CheckedFile(path, readable=done, **known), thumbnails
 
 
 def _codec(path):
@@ -197,7 +214,7 @@ def _load(arguments, mistakes):
 
 
 def _decode_all(paths, threads):
-    """CheckedFiles in the order of the paths."""
+    """What `check_file` returns, in the order of the paths."""
     with ThreadPoolExecutor(threads) as pool, progress("decoding") as show:
         futures = [pool.submit(check_file, path) for path in paths]
         try:
@@ -207,6 +224,22 @@ def _decode_all(paths, threads):
             pool.shutdown(cancel_futures=True)
             raise
     return [future.result() for future in futures]
+
+
+def _look_alikes(decoded, train, validation):
+    """Path for validation -> path in training that looks the same and is not the same file."""
+    from mvit_tf.data.content import copies_between
+    from mvit_tf.data.look_alikes import look_alikes
+
+    whole = {file.path: sum(few) / len(few) for file, few in decoded if few}
+    copied = {path for pair in copies_between(train.paths, validation.paths) for path in pair}
+    leave_out = copied | set(train.paths).intersection(validation.paths)
+    sides = [
+        [path for path in sorted(set(videos.paths)) if path in whole and path not in leave_out]
+        for videos in (train, validation)
+    ]
+    found = look_alikes(*([whole[path] for path in side] for side in sides))
+    return {sides[1][other]: sides[0][one] for other, one in found.items()}
 
 
 def _properties(files):
@@ -233,9 +266,12 @@ def _counted(values):
     return named + (f", and {more} others" if more > 0 else "")
 
 
-def _write(path, lists, files, passed_over):
+def _write(path, lists, files, passed_over, alike):
     sides = {path: side for side, videos in lists.items() for path in videos.paths}
-    lines = [{**dataclasses.asdict(file), "side": sides[file.path]} for file in files]
+    lines = []
+    for file in files:
+        found = {"side": sides[file.path], "looks_like": alike.get(file.path)}
+        lines.append({**dataclasses.asdict(file), **found})
     lines += [
         {"path": path, "outcome": "passed_over", "detail": reason} for path, reason in passed_over
     ]

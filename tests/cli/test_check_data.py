@@ -3,10 +3,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from mvit_tf.cli.main import main
-from tests.data.videos import write_numbered
+from tests.data.videos import write_numbered, write_video
 
 
 @pytest.fixture
@@ -90,6 +91,7 @@ def test_what_the_videos_are_and_how_much_of_them_can_be_read(folder, tmp_path, 
     assert known[str(folder / "b/slow.mp4")] == {
         "path": str(folder / "b/slow.mp4"), "outcome": "ok", "detail": "", "readable": 1.0,
         "duration": 2.0, "fps": 10.0, "width": 80, "height": 64, "codec": "mpeg4", "side": "train",
+        "looks_like": None,
     }  # fmt: skip
     assert 0 < known[str(folder / "a/two.mp4")]["readable"] < 0.7
 
@@ -126,3 +128,36 @@ def test_what_is_on_both_sides_of_a_split_is_a_mistake(folder, tmp_path, capsys)
     assert f"{folder}/a/one.mp4 = " in printed.out
     assert "1 groups are in training and in validation: 2" in printed.out
     assert printed.err == f"error: {source}: 2 mistakes in the list, named above\n"
+
+
+def of_camera(number, *, start, num_frames=20, height=64):
+    """Frames of a camera's still background, across which a small box moves."""
+    fields = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+    background = np.kron(fields, np.ones((height // 8, 10, 1), np.uint8))
+    frames = np.stack([background] * num_frames)
+    for index, frame in enumerate(frames):
+        frame[4:12, start + index : start + index + 8] = 255
+    return frames
+
+
+def test_clips_of_one_camera_on_both_sides_are_told(tmp_path, capsys):
+    write_video(tmp_path / "one.mp4", of_camera(1, start=0))
+    write_video(tmp_path / "two.mp4", of_camera(2, start=0))
+    write_video(tmp_path / "three.mp4", of_camera(3, start=0))
+    write_video(tmp_path / "later.mp4", of_camera(2, start=40, height=128), fps=15)
+    (tmp_path / "train").write_text("one.mp4 0\ntwo.mp4 1\n")
+    (tmp_path / "test").write_text("three.mp4 0\nlater.mp4 1\n")
+    report = tmp_path / "report.jsonl"
+    options = ["--validation", str(tmp_path / "test"), "--output", str(report)]
+    assert main(["check-data", str(tmp_path / "train"), *options]) == 0
+    assert (
+        "1 videos for validation look like one in training, as clips of one camera do: "
+        f"{tmp_path}/two.mp4 and {tmp_path}/later.mp4\n"
+    ) in capsys.readouterr().out
+    known = [json.loads(line) for line in report.read_text().splitlines()]
+    assert {entry["path"]: entry["looks_like"] for entry in known} == {
+        str(tmp_path / "one.mp4"): None,
+        str(tmp_path / "two.mp4"): None,
+        str(tmp_path / "three.mp4"): None,
+        str(tmp_path / "later.mp4"): str(tmp_path / "two.mp4"),
+    }
