@@ -72,59 +72,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from mvit_tf.data import data_checks
-    from mvit_tf.data.content import copies
-
     mistakes = []
     lists = _load(arguments, mistakes)
     paths = list(dict.fromkeys(path for videos in lists.values() for path in videos.paths))
     decoded = _decode_all(paths, arguments.threads)
     files = [file for file, _ in decoded]
     passed_over = list(dict.fromkeys(e for videos in lists.values() for e in videos.passed_over))
-    train, validation = lists["train"], lists.get("validation")
-    alike = {} if validation is None else _look_alikes(decoded, train, validation)
+    alike = _look_alikes(decoded, lists)
     if arguments.output:
         _write(arguments.output, lists, files, passed_over, alike)
 
-    try:
-        data_checks.refuse_one_class(train, arguments.source)
-    except UserError as error:
-        mistakes.append(str(error))
-    warnings = data_checks.class_warnings(train)
-    warnings += [f"the same: {' = '.join(same)}" for same in copies(train.paths)]
-    if validation is not None:
-        mistakes += data_checks.on_both_sides(train, validation)
-        warnings += data_checks.not_validated(train, validation)
-    if alike:
-        named = [f"{one} and {other}" for other, one in list(alike.items())[:_NAMED]]
-        warnings.append(
-            f"{len(alike)} videos for validation look like one in training, as clips of one camera "
-            f"do: {', '.join(named)}{', ...' if len(alike) > _NAMED else ''}"
-        )
-    mistakes = list(dict.fromkeys(mistakes))  # Both sides may be of one list.
-    failed = [file for file in files if file.outcome != "ok"]
-    failures = sorted((f.outcome, f.path, f"{f.readable:.0%}", f.detail) for f in failed)
-    outcomes = collections.Counter(file.outcome for file in files).most_common()
-    tables = (
-        (("outcome", "video", "readable", "reason"), failures),
-        (("passed over", "reason"), passed_over),
-        (("property", "values"), _properties(files)),
-        (("side", "classes"), [(side, data_checks.balance(v)) for side, v in lists.items()]),
-        (("outcome", "videos"), [(outcome, f"{count:,}") for outcome, count in outcomes]),
-    )
-    sections = [
-        format_table(header, rows, numbers=("readable", "videos"))
-        for header, rows in tables
-        if rows
-    ]
+    more_mistakes, warnings = _findings(arguments.source, lists, alike)
+    # Both sides may be of one list.
+    mistakes = list(dict.fromkeys(mistakes + more_mistakes))
     said = [f"mistake  {line}" for line in mistakes] + [f"warning  {line}" for line in warnings]
-    if said:
-        sections.insert(0, "\n".join(said))
-    print("\n\n".join(sections))
-    wrong = [f"{len(mistakes)} mistakes in the list"] if mistakes else []
+    tables = _tables(lists, files, passed_over)
+    print("\n\n".join(["\n".join(said), *tables] if said else tables))
+    failed = sum(file.outcome != "ok" for file in files)
+    wrong = []
     if failed:
-        share = f"{len(failed) / len(files):.1%}"
-        wrong.insert(0, f"{len(files)} videos, {len(failed)} left out ({share})")
+        wrong.append(f"{len(files)} videos, {failed} left out ({failed / len(files):.1%})")
+    if mistakes:
+        wrong.append(f"{len(mistakes)} mistakes in the list")
     if wrong:
         raise UserError(f"{arguments.source}: {' and '.join(wrong)}, named above")
 
@@ -226,20 +195,65 @@ def _decode_all(paths, threads):
     return [future.result() for future in futures]
 
 
-def _look_alikes(decoded, train, validation):
+def _look_alikes(decoded, lists):
     """Path for validation -> path in training that looks the same and is not the same file."""
     from mvit_tf.data.content import copies_between
     from mvit_tf.data.look_alikes import look_alikes
 
-    whole = {file.path: sum(few) / len(few) for file, few in decoded if few}
-    copied = {path for pair in copies_between(train.paths, validation.paths) for path in pair}
-    leave_out = copied | set(train.paths).intersection(validation.paths)
-    sides = [
-        [path for path in sorted(set(videos.paths)) if path in whole and path not in leave_out]
-        for videos in (train, validation)
-    ]
-    found = look_alikes(*([whole[path] for path in side] for side in sides))
+    if "validation" not in lists:
+        return {}
+    train, validation = (set(lists[side].paths) for side in ("train", "validation"))
+    thumbnails = {file.path: sum(few) / len(few) for file, few in decoded if few}
+    same = {path for pair in copies_between(train, validation) for path in pair}
+    same |= train & validation
+    sides = [sorted(side & thumbnails.keys() - same) for side in (train, validation)]
+    found = look_alikes(*([thumbnails[path] for path in side] for side in sides))
     return {sides[1][other]: sides[0][one] for other, one in found.items()}
+
+
+def _findings(source, lists, alike):
+    """(mistakes, warnings) about the videos together, a line each."""
+    from mvit_tf.data import data_checks
+    from mvit_tf.data.content import copies
+
+    train, validation = lists["train"], lists.get("validation")
+    mistakes, warnings = [], data_checks.class_warnings(train)
+    try:
+        data_checks.refuse_one_class(train, source)
+    except UserError as error:
+        mistakes.append(str(error))
+    warnings += [f"the same: {' = '.join(same)}" for same in copies(train.paths)]
+    if validation is not None:
+        mistakes += data_checks.on_both_sides(train, validation)
+        warnings += data_checks.not_validated(train, validation)
+    if alike:
+        named = [f"{one} and {other}" for other, one in list(alike.items())[:_NAMED]]
+        warnings.append(
+            f"{len(alike)} videos for validation look like one in training, as clips of one camera "
+            f"do: {', '.join(named)}{', ...' if len(alike) > _NAMED else ''}"
+        )
+    return mistakes, warnings
+
+
+def _tables(lists, files, passed_over):
+    """The tables of the report that have any rows."""
+    from mvit_tf.data.data_checks import balance
+
+    failures = sorted(
+        (file.outcome, file.path, f"{file.readable:.0%}", file.detail)
+        for file in files
+        if file.outcome != "ok"
+    )
+    outcomes = collections.Counter(file.outcome for file in files).most_common()
+    tables = (
+        (("outcome", "video", "readable", "reason"), failures),
+        (("passed over", "reason"), passed_over),
+        (("property", "values"), _properties(files)),
+        (("side", "classes"), [(side, balance(videos)) for side, videos in lists.items()]),
+        (("outcome", "videos"), [(outcome, f"{count:,}") for outcome, count in outcomes]),
+    )
+    numbers = ("readable", "videos")
+    return [format_table(header, rows, numbers=numbers) for header, rows in tables if rows]
 
 
 def _properties(files):

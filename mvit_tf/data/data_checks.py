@@ -112,12 +112,13 @@ def remarks(listed, train, validation):
         listed: VideoList, as it was read.
         train, validation: VideoLists, what became of it; `validation` may be None.
     """
-    skipped = passed_over(listed)
+    skipped = [passed_over(listed)]
     warnings = class_warnings(train)
     if validation is not None:
+        skipped.append(passed_over(validation))
         warnings += on_both_sides(train, validation) + not_validated(train, validation)
     return [
         f"classes     {balance(train)}",
-        *([] if skipped is None else [f"passed over {skipped}"]),
+        *(f"passed over {line}" for line in skipped if line is not None),
         *(f"warning     {line}" for line in warnings),
     ]

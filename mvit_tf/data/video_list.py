@@ -67,7 +67,7 @@ class VideoList:
         return None if self.segments is None else self.segments[index]
 
     def subset(self, indices):
-        """The videos at `indices`, in that order, with the same class names."""
+        """The videos at `indices`, in that order, with the same class names; no `passed_over`."""
         of = {
             name: None if values is None else tuple(values[i] for i in indices)
             for name in ("paths", "labels", "segments", "groups")

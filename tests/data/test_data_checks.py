@@ -68,3 +68,16 @@ def test_files_and_groups_on_both_sides(tmp_path):
     assert data_checks.not_validated(train, validation) == [
         "1 of 2 classes with no video for validation: 'y'"
     ]
+
+
+def test_remarks_at_the_start_of_a_training():
+    listed = videos([0] * 9 + [1] * 9, passed_over=(("/train/a.txt", "no extension"),))
+    train = listed.subset(range(18))
+    validation = VideoList(("v.mp4",), (1,), listed.class_names, passed_over=(("/val/b", "x"),))
+    assert [line[:30] for line in data_checks.remarks(listed, train, validation)] == [
+        "classes     c0 9, c1 9",
+        "passed over 1 entries beside t",
+        "passed over 1 entries beside t",
+        "warning     1 of 2 classes wit",
+    ]
+    assert data_checks.remarks(train, train, None) == ["classes     c0 9, c1 9"]
