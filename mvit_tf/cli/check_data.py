@@ -1,36 +1,63 @@
-"""Decodes every video of a folder or list from its first frame to its last.
+"""Reads a folder or list of videos as training would, and decodes each to its end.
 
-Prints the videos that cannot be decoded and how many ended how. Where there are any of them the
-exit status is 2; training would leave them out.
+Prints what training would stumble over: videos that cannot be decoded and how much of them can,
+mistakes in the list, what was passed over, classes with too few videos, and what is on both sides
+of the split; then what the videos are. The exit status is 2 where a video cannot be decoded, the
+list has a mistake, or a file or group is on both sides.
 """
 
 import argparse
 import collections
+import dataclasses
+import json
 import os
+import statistics
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 from mvit_tf.cli.arguments import positive_int
 from mvit_tf.console import format_table, progress
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_text_atomically
 
 NAME = "check-data"
-SUMMARY = "decode every video of a folder or list, and name those that fail"
+SUMMARY = "decode every video of a folder or list, and name what is wrong with them"
 
-# Frames held at once while a video is decoded: 100 MB a thread at 1080p.
-_FRAMES_AT_ONCE = 16
+# Values of a property that are named, and pairs of videos that look alike.
+_MOST_COMMON = 4
+_NAMED = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder with one folder of videos per class, or a file of `path label` lines",
+        help="a folder with one folder of videos per class, or a list: CSV, JSON, `path label`",
+    )
+    parser.add_argument("--validation", metavar="SOURCE", help="the videos for validation, if any")
+    parser.add_argument(
+        "--train_split", metavar="NAME", help="take the lines of SOURCE with this split"
+    )
+    parser.add_argument(
+        "--validation_split", metavar="NAME", help="take the lines of --validation with this split"
+    )
+    parser.add_argument(
+        "--group_by",
+        metavar="WHAT",
+        help="what tells the sources of videos apart: a column of the list, `folder`, or a "
+        "regular expression on the file's name",
+    )
+    parser.add_argument(
+        "--nested", action="store_true", help="take the videos of folders within class folders too"
     )
     parser.add_argument(
         "--root", metavar="FOLDER", help="where relative paths of a list start from"
     )
     parser.add_argument(
         "--separator", metavar="TEXT", help="what stands between path and label (white space)"
+    )
+    parser.add_argument(
+        "--label_map", metavar="FILE", help="the class names in index order, as data.label_map"
     )
     parser.add_argument(
         "--threads",
@@ -40,63 +67,227 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="videos decoded at once (default: the number of processors)",
     )
     parser.add_argument(
-        "--output", metavar="FILE", help="write every outcome to a file, one JSON object a line"
+        "--output", metavar="FILE", help="write what is known of every file, one JSON object a line"
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from mvit_tf.data.decoding import DecodeError
-    from mvit_tf.data.outcomes import OutcomeLedger
+    mistakes = []
+    lists = _load(arguments, mistakes)
+    paths = list(dict.fromkeys(path for videos in lists.values() for path in videos.paths))
+    decoded = _decode_all(paths, arguments.threads)
+    files = [file for file, _ in decoded]
+    passed_over = list(dict.fromkeys(e for videos in lists.values() for e in videos.passed_over))
+    alike = _look_alikes(decoded, lists)
+    if arguments.output:
+        _write(arguments.output, lists, files, passed_over, alike)
+
+    more_mistakes, warnings = _findings(arguments.source, lists, alike)
+    # Both sides may be of one list.
+    mistakes = list(dict.fromkeys(mistakes + more_mistakes))
+    said = [f"mistake  {line}" for line in mistakes] + [f"warning  {line}" for line in warnings]
+    tables = _tables(lists, files, passed_over)
+    print("\n\n".join(["\n".join(said), *tables] if said else tables))
+    failed = sum(file.outcome != "ok" for file in files)
+    wrong = []
+    if failed:
+        wrong.append(f"{len(files)} videos, {failed} left out ({failed / len(files):.1%})")
+    if mistakes:
+        wrong.append(f"{len(mistakes)} mistakes in the list")
+    if wrong:
+        raise UserError(f"{arguments.source}: {' and '.join(wrong)}, named above")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedFile:
+    """What became of a video, and what it is as far as it can be opened.
+
+    Args:
+        path, outcome, detail: as in `OutcomeLedger`.
+        readable: float, share of the frames before the first damage.
+        duration: float, seconds.
+        fps: float.
+        width, height: int, pixels as shown.
+        codec: str, FFmpeg's name of it.
+    """
+
+    path: str
+    outcome: str = "ok"
+    detail: str = ""
+    readable: float = 0.0
+    duration: float | None = None
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+    codec: str | None = None
+
+
+def check_file(path: str):
+    """Decodes every frame of a video; keeps none.
+
+    Returns:
+        (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed).
+    """
+    from mvit_tf.data.decoding import DecodeError, open_video
+    from mvit_tf.data.look_alikes import moments, thumbnail
+
+    known, done = {}, 0
+    try:
+        with open_video(path) as reader:
+            info = reader.info
+            known = {name: getattr(info, name) for name in ("duration", "fps", "width", "height")}
+            known["codec"] = _codec(path)
+            chosen, thumbnails = moments(info.num_frames), []
+            for index in range(info.num_frames):
+                (frame,) = reader.frames_at_indices([index])
+                if index in chosen:
+                    thumbnails.append(thumbnail(frame))
+                done = (index + 1) / info.num_frames
+    except DecodeError as error:
+        return CheckedFile(path, error.outcome, error.detail, done, **known), []
+    return CheckedFile(path, readable=done, **known), thumbnails
+
+
+def _codec(path):
+    import av
+
+    with av.open(f"file:{path}", metadata_errors="replace") as container:
+        return container.streams.best("video").codec_context.name
+
+
+def _load(arguments, mistakes):
+    """Side of the split -> VideoList."""
+    from mvit_tf.data.class_names import load_class_names
     from mvit_tf.data.video_list import load_video_list
 
-    videos = load_video_list(
-        arguments.source, root=arguments.root, separator=arguments.separator
-    )
-    ledger = OutcomeLedger()
-    with ThreadPoolExecutor(arguments.threads) as pool, progress("decoding") as show:
-        futures = {pool.submit(decode_whole_video, path): path for path in videos.paths}
+    def load(source, split, class_names):
+        return load_video_list(
+            source,
+            root=arguments.root,
+            separator=arguments.separator,
+            class_names=class_names,
+            split=split,
+            group_by=arguments.group_by,
+            nested=arguments.nested,
+            problems=mistakes,
+        )
+
+    names = None if arguments.label_map is None else load_class_names(arguments.label_map)
+    lists = {"train": load(arguments.source, arguments.train_split, names)}
+    if arguments.validation is not None:
+        names = lists["train"].class_names
+        lists["validation"] = load(arguments.validation, arguments.validation_split, names)
+    elif arguments.validation_split is not None:
+        raise UserError("--validation_split needs --validation, the list that it is of")
+    return lists
+
+
+def _decode_all(paths, threads):
+    """What `check_file` returns, in the order of the paths."""
+    with ThreadPoolExecutor(threads) as pool, progress("decoding") as show:
+        futures = [pool.submit(check_file, path) for path in paths]
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                try:
-                    future.result()
-                    ledger.record(futures[future])
-                except DecodeError as error:
-                    ledger.record(error.path, error.outcome, error.detail)
+            for done, _ in enumerate(as_completed(futures), start=1):
                 show(done, len(futures))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    if arguments.output:
-        ledger.write(arguments.output)
-    print(format_outcomes(ledger.outcomes))
-    if ledger.failures:
-        raise UserError(f"{arguments.source}: {ledger.summary()}")
+    return [future.result() for future in futures]
 
 
-def decode_whole_video(path: str) -> None:
-    """Decodes every frame of a video; keeps none.
+def _look_alikes(decoded, lists):
+    """Path for validation -> path in training that looks the same and is not the same file."""
+    from mvit_tf.data.content import copies_between
+    from mvit_tf.data.look_alikes import look_alikes
 
-    Raises:
-        DecodeError: it cannot be decoded to its end.
-    """
-    from mvit_tf.data.decoding import open_video
+    if "validation" not in lists:
+        return {}
+    train, validation = (set(lists[side].paths) for side in ("train", "validation"))
+    thumbnails = {file.path: sum(few) / len(few) for file, few in decoded if few}
+    same = {path for pair in copies_between(train, validation) for path in pair}
+    same |= train & validation
+    sides = [sorted(side & thumbnails.keys() - same) for side in (train, validation)]
+    found = look_alikes(*([thumbnails[path] for path in side] for side in sides))
+    return {sides[1][other]: sides[0][one] for other, one in found.items()}
 
-    with open_video(path) as reader:
-        for start in range(0, reader.info.num_frames, _FRAMES_AT_ONCE):
-            reader.frames_at_indices(range(start, start + _FRAMES_AT_ONCE))
+
+def _findings(source, lists, alike):
+    """(mistakes, warnings) about the videos together, a line each."""
+    from mvit_tf.data import data_checks
+    from mvit_tf.data.content import copies
+
+    train, validation = lists["train"], lists.get("validation")
+    mistakes, warnings = [], data_checks.class_warnings(train)
+    try:
+        data_checks.refuse_one_class(train, source)
+    except UserError as error:
+        mistakes.append(str(error))
+    warnings += [f"the same: {' = '.join(same)}" for same in copies(train.paths)]
+    if validation is not None:
+        mistakes += data_checks.on_both_sides(train, validation)
+        warnings += data_checks.not_validated(train, validation)
+    if alike:
+        named = [f"{one} and {other}" for other, one in list(alike.items())[:_NAMED]]
+        warnings.append(
+            f"{len(alike)} videos for validation look like one in training, as clips of one camera "
+            f"do: {', '.join(named)}{', ...' if len(alike) > _NAMED else ''}"
+        )
+    return mistakes, warnings
 
 
-def format_outcomes(outcomes: dict[str, tuple[str, str]]) -> str:
-    """A table of the failures, then one of how many videos ended how.
+def _tables(lists, files, passed_over):
+    """The tables of the report that have any rows."""
+    from mvit_tf.data.data_checks import balance
 
-    Args:
-        outcomes: path -> (outcome, detail), as `OutcomeLedger.outcomes`.
-    """
     failures = sorted(
-        (outcome, path, detail) for path, (outcome, detail) in outcomes.items() if outcome != "ok"
+        (file.outcome, file.path, f"{file.readable:.0%}", file.detail)
+        for file in files
+        if file.outcome != "ok"
     )
-    counts = collections.Counter(outcome for outcome, _ in outcomes.values()).most_common()
-    tables = [format_table(("outcome", "video", "reason"), failures)] if failures else []
-    rows = [(outcome, f"{count:,}") for outcome, count in counts]
-    tables.append(format_table(("outcome", "videos"), rows, numbers=("videos",)))
-    return "\n\n".join(tables)
+    outcomes = collections.Counter(file.outcome for file in files).most_common()
+    tables = (
+        (("outcome", "video", "readable", "reason"), failures),
+        (("passed over", "reason"), passed_over),
+        (("property", "values"), _properties(files)),
+        (("side", "classes"), [(side, balance(videos)) for side, videos in lists.items()]),
+        (("outcome", "videos"), [(outcome, f"{count:,}") for outcome, count in outcomes]),
+    )
+    numbers = ("readable", "videos")
+    return [format_table(header, rows, numbers=numbers) for header, rows in tables if rows]
+
+
+def _properties(files):
+    """Rows: what the videos have in common, and what few of them have."""
+    opened = [file for file in files if file.codec is not None]
+    if not opened:
+        return []
+    lengths = [file.duration for file in opened]
+    return [
+        ("codec", _counted(file.codec for file in opened)),
+        ("size", _counted(f"{file.width}x{file.height}" for file in opened)),
+        ("frames a second", _counted(f"{file.fps:.4g}" for file in opened)),
+        (
+            "seconds",
+            f"{min(lengths):.2f} to {max(lengths):.2f}, median {statistics.median(lengths):.2f}",
+        ),
+    ]
+
+
+def _counted(values):
+    counts = collections.Counter(values).most_common()
+    named = ", ".join(f"{value} ({count:,})" for value, count in counts[:_MOST_COMMON])
+    more = len(counts) - _MOST_COMMON
+    return named + (f", and {more} others" if more > 0 else "")
+
+
+def _write(path, lists, files, passed_over, alike):
+    sides = {path: side for side, videos in lists.items() for path in videos.paths}
+    lines = []
+    for file in files:
+        found = {"side": sides[file.path], "looks_like": alike.get(file.path)}
+        lines.append({**dataclasses.asdict(file), **found})
+    lines += [
+        {"path": path, "outcome": "passed_over", "detail": reason} for path, reason in passed_over
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_text_atomically(Path(path), text)

@@ -2,6 +2,7 @@
 
 experiment.yaml           the resolved experiment
 labels.txt                class names, one a line, in index order
+split.csv                 which videos are trained on, and which were held out
 checkpoints/              best.weights.h5, last.weights.h5
 train_log.csv             one row an epoch
 tensorboard/              the same for TensorBoard
@@ -17,7 +18,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvit_tf.data.video_list import load_class_names, save_class_names
+from mvit_tf.data.class_names import load_class_names, save_class_names
+from mvit_tf.data.saved_split import SavedSplit, save_split
+from mvit_tf.data.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.files import held_file, printable
 from mvit_tf.training.checkpoints import CheckpointStore
@@ -37,10 +40,13 @@ _MODEL_KEYS = (
     "data.std",
     "data.channel_order",
 )
-# Keys that decide which videos are held out for validation, where there is no list of them.
+# Keys that decide which videos are held out for validation, where the experiment names none.
 _SPLIT_KEYS = (
     "data.train",
+    "data.train_split",
     "data.validation_fraction",
+    "data.group_by",
+    "data.nested",
     "data.root",
     "data.separator",
     "data.seed",
@@ -50,6 +56,7 @@ _TRAINING_KEYS = (
     "model.initial_weights",
     "model.reset_head",
     "data.validation",
+    "data.validation_split",
     "data.scale",
     "data.ratio",
     "data.flip",
@@ -83,6 +90,7 @@ class ModelDirectory:
         self.path = Path(path)
         self.experiment_file = self.path / "experiment.yaml"
         self.labels_file = self.path / "labels.txt"
+        self.split_file = self.path / "split.csv"
         self.log_file = self.path / "train_log.csv"
         self.outcomes_file = self.path / "outcomes.jsonl"
         self.tensorboard = self.path / "tensorboard"
@@ -151,6 +159,20 @@ class ModelDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         save_class_names(self.labels_file, class_names)
         save_experiment(experiment, self.experiment_file)
+
+    def keep_split(self, train: VideoList, validation: VideoList | None):
+        """Writes down which videos are trained on and which are held out, before training."""
+        save_split(self.split_file, train, validation)
+
+    def saved_split(self) -> SavedSplit | None:
+        """What `keep_split` wrote; `None` in directories of version 0.1, which lack it.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        if not self.split_file.is_file():
+            return None
+        return SavedSplit(self.split_file, self.class_names())
 
     def check_same_model(self, experiment: Experiment):
         """Refuses an experiment with another model or other input than the directory's.

@@ -102,11 +102,20 @@ class DataSection(_ClipKeys):
     ratio, flip.
 
     Attributes:
-        train: training videos: a folder with one folder per class, or a `path label` list.
-        validation: validation videos, in either form.
+        train: training videos: a folder with one folder per class, or a list in a form of
+            `mvit_tf.data.list_formats`.
+        validation: validation videos, in any of these forms.
+        train_split: what the column `split` of the list `train` says of the videos to take.
+        validation_split: the same of `validation`, which may be the same list.
         validation_fraction: share of each class of `train` held out when there is no `validation`.
+        group_by: what keeps videos of one source on one side of the split: a column of the list,
+            "folder", or a regular expression on the file's name, e.g. "^match[0-9]+".
+        nested: take the videos of folders within class folders too.
         root: folder that relative paths of lists start from; `None` is the list's own folder.
-        separator: what stands between path and label in a list; `None` is white space.
+        separator: what stands between path and label in a list; `None` is white space, or what
+            the header of a CSV shows.
+        label_map: file of the class names in index order, such as the `labels.txt` of a model
+            directory; `None` numbers the classes of `train`.
         evaluation_clips: temporal views per video of the final evaluation.
         evaluation_crops: 1 (centre) or 3 (left, centre, right) spatial views.
         evaluation_batch_size: views per evaluation step; `None` is `train.batch_size`.
@@ -122,9 +131,14 @@ class DataSection(_ClipKeys):
 
     train: str | None = None
     validation: str | None = None
+    train_split: str | None = None
+    validation_split: str | None = None
     validation_fraction: ShareBelowOne = 0.0
+    group_by: str | None = None
+    nested: bool = False
     root: str | None = None
     separator: str | None = None
+    label_map: str | None = None
     evaluation_clips: Count = 5
     evaluation_crops: Literal[1, 3] = 1
     evaluation_batch_size: Count | None = None

@@ -8,10 +8,11 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from mvit_tf.data.data_checks import remarks
 from mvit_tf.data.decode_workers import DecodeWorkers
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
-from mvit_tf.data.video_list import VideoList, load_video_list, split_validation
+from mvit_tf.data.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit
 from mvit_tf.training import callbacks
@@ -29,6 +30,11 @@ from mvit_tf.training.evaluation import (
     shuffle_frames,
 )
 from mvit_tf.training.experiment import Experiment, load_experiment
+from mvit_tf.training.experiment_videos import (
+    evaluation_videos,
+    labelled_videos,
+    train_and_validation,
+)
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.optimizer import ReplicaAdamW
@@ -88,10 +94,13 @@ def train(
 
 def _train(experiment, directory, strategy):
     settings = experiment.train
-    videos, validation = _training_videos(experiment)
-    steps = steps_per_epoch(videos, settings.batch_size)
-    changes = directory.check(experiment, videos.class_names)
+    labelled = labelled_videos(experiment)
+    changes = directory.check(experiment, labelled.class_names)
     resumed = directory.checkpoints.newest()
+    saved = None if resumed is None else directory.saved_split()
+    videos, validation = train_and_validation(experiment, labelled, saved)
+    changes += [] if saved is None else saved.changes_of_training(videos)
+    steps = steps_per_epoch(videos, settings.batch_size)
     progress = Progress() if resumed is None else resumed[1]
     keras.utils.set_random_seed(settings.seed)
     with strategy_scope(strategy):
@@ -104,10 +113,14 @@ def _train(experiment, directory, strategy):
         if resumed is not None:
             restore(model, resumed[0])
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
+    for remark in remarks(labelled, videos, validation):
+        _say(remark)
     if resumed is not None:
         _say(f"resuming    after epoch {progress.epoch} from {resumed[0]}")
     for change in changes:
         _say(f"changed     {change}")
+    if resumed is None:
+        directory.keep_split(videos, validation)
     directory.claim(experiment, videos.class_names)
     if progress.epoch >= settings.epochs:
         _say(f"nothing to train: {progress.epoch} of {settings.epochs} epochs are done")
@@ -178,10 +191,12 @@ def evaluate(
     """Scores the best checkpoint on the validation videos with several views of each."""
     data = experiment.data
     directory.check_same_model(experiment)
+    saved = None
     if data.validation is None:
         directory.check_same_split(experiment)
+        saved = directory.saved_split()
     class_names = directory.class_names()
-    videos = _validation_videos(experiment, class_names)
+    videos = evaluation_videos(experiment, class_names, saved)
     with directory.checkpoints.best() as checkpoint, strategy_scope(strategy):
         model = _build_model(experiment, len(class_names))
         checkpoint.file.load(model)
@@ -267,41 +282,6 @@ def _compile(model: keras.Model, experiment: Experiment, steps: int):
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=settings.jit_compile,
         steps_per_execution=settings.steps_per_execution,
-    )
-
-
-def _training_videos(experiment: Experiment) -> tuple[VideoList, VideoList | None]:
-    """Training videos, and validation videos if the experiment has any."""
-    data = experiment.data
-    if data.train is None:
-        raise UserError("data.train is not set; give a folder of class folders or a list")
-    videos = load_video_list(data.train, root=data.root, separator=data.separator)
-    if len(videos.class_names) < 2:
-        raise UserError(
-            f"{data.train} holds videos of one class only, {videos.class_names[0]!r}: there is "
-            "nothing to tell apart; add videos of at least one other class"
-        )
-    if data.validation_fraction > 0:
-        return split_validation(videos, data.validation_fraction, data.seed)
-    if data.validation is None:
-        return videos, None
-    return videos, _validation_videos(experiment, videos.class_names)
-
-
-def _validation_videos(experiment: Experiment, class_names: tuple[str, ...]) -> VideoList:
-    data = experiment.data
-    if data.validation is not None:
-        return load_video_list(
-            data.validation, root=data.root, separator=data.separator, class_names=class_names
-        )
-    if data.validation_fraction > 0 and data.train is not None:
-        videos = load_video_list(
-            data.train, root=data.root, separator=data.separator, class_names=class_names
-        )
-        return split_validation(videos, data.validation_fraction, data.seed)[1]
-    raise UserError(
-        "there is nothing to evaluate on: set data.validation, or train with "
-        "data.validation_fraction"
     )
 
 

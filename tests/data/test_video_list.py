@@ -1,18 +1,10 @@
 import os
-import re
 import unicodedata
 
 import pytest
 
-from mvit_tf.data.video_list import (
-    VideoList,
-    load_class_names,
-    load_video_list,
-    read_class_folders,
-    read_path_label_list,
-    save_class_names,
-    split_validation,
-)
+from mvit_tf.data.class_names import load_class_names, save_class_names
+from mvit_tf.data.video_list import VideoList, load_video_list
 from mvit_tf.errors import UserError
 
 
@@ -32,7 +24,7 @@ def test_class_folders_are_sorted_and_hidden_files_ignored(tmp_path):
         tmp_path / ".git" / "y.mp4",
         tmp_path / "readme.txt",
     )
-    videos = read_class_folders(tmp_path)
+    videos = load_video_list(tmp_path)
     assert videos.class_names == ("cart wheel", "wave")
     assert videos.labels == (0, 1, 1)
     relative = [path.removeprefix(f"{tmp_path}/") for path in videos.paths]
@@ -49,16 +41,14 @@ def test_class_folders_in_the_order_of_a_trained_model(tmp_path):
 
 
 def test_class_folder_mistakes(tmp_path):
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        read_class_folders(tmp_path / "nowhere")
     with pytest.raises(UserError, match="nowhere: no such folder or file"):
         load_video_list(tmp_path / "nowhere")
     touch(tmp_path / "video.mp4")
     with pytest.raises(UserError, match="no class folders"):
-        read_class_folders(tmp_path)
+        load_video_list(tmp_path)
     touch(tmp_path / "full" / "a.mp4", tmp_path / "empty" / "a.txt")
     with pytest.raises(UserError, match="empty: no videos.*mp4"):
-        read_class_folders(tmp_path)
+        load_video_list(tmp_path)
 
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
@@ -77,8 +67,8 @@ def test_a_class_is_found_however_its_accents_are_encoded(tmp_path):
     assert [os.path.basename(path) for path in test.paths] == ["4.mp4", "3.mp4"]
     assert test.labels == (0, 1) and test.class_names == names
     file = write(tmp_path, f"3.mp4 {COMPOSED}\n1.mp4 {DECOMPOSED}\n4.mp4 cart\n")
-    assert read_path_label_list(file).class_names == (COMPOSED, "cart")
-    assert read_path_label_list(file, class_names=names).labels == (1, 1, 0)
+    assert load_video_list(file).class_names == (COMPOSED, "cart")
+    assert load_video_list(file, class_names=names).labels == (1, 1, 0)
 
 
 def test_two_folders_of_one_class_are_refused(tmp_path):
@@ -115,16 +105,16 @@ def test_list_of_integers_with_spaces_in_paths(tmp_path):
 
 def test_list_of_text_labels(tmp_path):
     file = write(tmp_path, "a.mp4,wave hand\nb.mp4,cartwheel\n")
-    videos = read_path_label_list(file, separator=",")
+    videos = load_video_list(file, separator=",")
     assert videos.class_names == ("cartwheel", "wave hand") and videos.labels == (1, 0)
     names = ("wave hand", "run", "cartwheel")
-    videos = read_path_label_list(file, separator=",", class_names=names)
+    videos = load_video_list(file, separator=",", class_names=names)
     assert videos.class_names == names and videos.labels == (0, 2)
 
 
 def test_list_of_integers_with_class_names(tmp_path):
     file = write(tmp_path, "a.mp4 1\nb.mp4 wave\n")
-    videos = read_path_label_list(file, class_names=["wave", "run"])
+    videos = load_video_list(file, class_names=["wave", "run"])
     assert videos.labels == (1, 0)
 
 
@@ -143,35 +133,13 @@ def test_list_of_integers_with_class_names(tmp_path):
 )
 def test_list_mistakes_name_file_and_line(tmp_path, text, options, message):
     with pytest.raises(UserError, match=message):
-        read_path_label_list(write(tmp_path, text), **options)
+        load_video_list(write(tmp_path, text), **options)
 
 
 def test_list_that_is_no_text(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(bytes([0, 255, 254, 10]))
     with pytest.raises(UserError, match="clip.mp4: not a text file"):
         load_video_list(tmp_path / "clip.mp4")
-
-
-def test_split_is_stratified_and_repeatable():
-    labels = (0,) * 20 + (1,) * 3 + (2,)
-    videos = VideoList(tuple(f"{i}.mp4" for i in range(24)), labels, ("a", "b", "c"))
-    train, validation = split_validation(videos, 0.2, seed=3)
-    assert [validation.labels.count(k) for k in range(3)] == [4, 1, 0]
-    assert sorted(train.paths + validation.paths) == sorted(videos.paths)
-    assert train.class_names == validation.class_names == videos.class_names
-    assert split_validation(videos, 0.2, seed=3) == (train, validation)
-    assert split_validation(videos, 0.2, seed=4)[1] != validation
-    # A class never gives its last video away.
-    train, validation = split_validation(videos, 0.99, seed=3)
-    assert [train.labels.count(k) for k in range(3)] == [1, 1, 1]
-
-
-def test_split_mistakes():
-    single = VideoList(("a", "b"), (0, 1), ("x", "y"))
-    with pytest.raises(UserError, match="no class has two videos"):
-        split_validation(single, 0.5, seed=0)
-    with pytest.raises(UserError, match="not 1.5"):
-        split_validation(single, 1.5, seed=0)
 
 
 def test_subset_keeps_order_and_names():
@@ -187,31 +155,73 @@ def test_video_list_refuses_a_label_without_a_name():
         VideoList(("a.mp4",), (0, 1), ("x", "y"))
 
 
-def test_class_names_round_trip(tmp_path):
-    names = ("éclair", "wave hand", "#3")
-    save_class_names(tmp_path / "labels.txt", names)
-    assert (tmp_path / "labels.txt").read_text(encoding="utf-8") == "éclair\nwave hand\n#3\n"
-    assert load_class_names(tmp_path / "labels.txt") == names
+def test_segments_and_groups_follow_a_subset():
+    videos = VideoList(
+        ("a", "a", "b"), (0, 1, 0), ("x", "y"),
+        segments=((0.0, 1.5), (2.0, 3.0), None), groups=("a", "a", "b"),
+    )  # fmt: skip
+    assert [videos.segment(i) for i in range(3)] == [(0.0, 1.5), (2.0, 3.0), None]
+    part = videos.subset([2, 1])
+    assert part.segments == (None, (2.0, 3.0)) and part.groups == ("b", "a")
+    assert VideoList(("a",), (0,), ("x",)).segment(0) is None
+    with pytest.raises(UserError, match="3 paths but 1 segments"):
+        VideoList(("a", "a", "b"), (0, 1, 0), ("x", "y"), segments=(None,))
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a\n\nb\n", "labels.txt, line 2: '' is not a class name"),
-        ("a\nb\na\n", "labels.txt, line 3: class name 'a' comes twice"),
-        (f"{COMPOSED}\n{DECOMPOSED}\n", f"line 2: class name {COMPOSED!r} comes twice"),
-        ("", "labels.txt: no class names"),
-    ],
-)
-def test_class_name_mistakes(tmp_path, text, message):
-    (tmp_path / "labels.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=re.escape(message)):
-        load_class_names(tmp_path / "labels.txt")
-    with pytest.raises(UserError, match="none.txt: no such file"):
-        load_class_names(tmp_path / "none.txt")
+def test_what_is_passed_over_in_class_folders_is_kept_with_its_reason(tmp_path):
+    touch(
+        tmp_path / "wave" / "a.mp4",
+        tmp_path / "wave" / "notes.txt",
+        tmp_path / "wave" / "0001",
+        tmp_path / "wave" / "take 2" / "b.mp4",
+        tmp_path / "wave" / ".DS_Store",
+        tmp_path / "readme.txt",
+    )
+    (tmp_path / "wave" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "wave" / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    videos = load_video_list(tmp_path)
+    # A dead link is a video that is missing.
+    assert [os.path.basename(path) for path in videos.paths] == ["a.mp4", "gone.mp4"]
+    assert {path.removeprefix(f"{tmp_path}/"): reason for path, reason in videos.passed_over} == {
+        "readme.txt": "not in a class folder",
+        "run": "dead link",
+        "wave/0001": "no extension",
+        "wave/gone.txt": "dead link",
+        "wave/notes.txt": "unknown extension .txt",
+        "wave/take 2": "nested folder",
+    }
 
 
-def test_class_name_with_line_break_is_not_saved(tmp_path):
-    with pytest.raises(UserError, match=r"line 2: 'b\\nc'"):
-        save_class_names(tmp_path / "labels.txt", ["a", "b\nc"])
-    assert not (tmp_path / "labels.txt").exists()
+def test_nested_folders_on_request(tmp_path):
+    touch(tmp_path / "wave" / "cam1" / "day 1" / "a.mp4", tmp_path / "wave" / "b.mp4")
+    touch(tmp_path / "run" / "cam2" / "c.mp4")
+    (tmp_path / "wave" / "cam1" / "loop").symlink_to(tmp_path / "wave")
+    with pytest.raises(UserError, match="run: no videos in this class folder, only folders;.*nest"):
+        load_video_list(tmp_path)
+    videos = load_video_list(tmp_path, nested=True)
+    relative = [path.removeprefix(f"{tmp_path}/") for path in videos.paths]
+    assert relative == ["run/cam2/c.mp4", "wave/b.mp4", "wave/cam1/day 1/a.mp4"]
+    assert videos.labels == (0, 1, 1)
+    assert videos.passed_over == ((str(tmp_path / "wave/cam1/loop"), "linked folder"),)
+
+
+@pytest.mark.parametrize("extension", ["gif", "MTS", "ogv", "VOB", "ts", "m2ts"])
+def test_containers_that_ffmpeg_reads_are_taken(tmp_path, extension):
+    touch(tmp_path / "wave" / f"a.{extension}")
+    assert len(load_video_list(tmp_path)) == 1
+
+
+def test_mistakes_are_collected_on_request(tmp_path):
+    file = write(tmp_path, "a.mp4 0\nb.mp4\na.mp4 1\nc.mp4 9\nd.mp4 1\n")
+    problems = []
+    videos = load_video_list(file, class_names=("x", "y"), problems=problems)
+    assert [os.path.basename(path) for path in videos.paths] == ["a.mp4", "d.mp4"]
+    assert [problem.split(": ")[0].rsplit(", ")[-1] for problem in problems] == [
+        "line 2", "line 3", "line 4",
+    ]  # fmt: skip
+    touch(tmp_path / "set" / "x" / "a.mp4", tmp_path / "set" / "z" / "b.mp4")
+    (tmp_path / "set" / "y").mkdir()
+    problems = []
+    videos = load_video_list(tmp_path / "set", class_names=("x", "y"), problems=problems)
+    assert videos.labels == (0,) and len(problems) == 2

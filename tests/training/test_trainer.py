@@ -60,6 +60,7 @@ def test_a_model_directory_holds_what_the_readme_says(trained):
     assert {
         "experiment.yaml",
         "labels.txt",
+        "split.csv",
         "checkpoints/best.weights.h5",
         "checkpoints/last.weights.h5",
         "train_log.csv",
@@ -196,6 +197,47 @@ def test_one_class_only_is_refused(tmp_path, config, videos):
             overrides=f"data.train={one},train.batch_size=2,train.epochs=2",
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+def test_what_was_held_out_stays_so_when_the_videos_change(tmp_path, capsys):
+    """Added and removed videos would otherwise deal the split anew."""
+    videos = write_videos(tmp_path / "videos")
+    (videos / "up" / "notes.txt").touch()
+    config, run = write_config(tmp_path / "tiny.yaml", videos), tmp_path / "run"
+    options = "train.warmup_epochs=0,train.epochs="
+    trainer.run(mode="train", model_dir=run, config_file=config, overrides=options + "1")
+    said = capsys.readouterr().out
+    assert "classes     3 (up_right) to 3 (down) videos a class, median 3" in said
+    assert "passed over 1 entries beside the videos (1 unknown extension .txt); first: " in said
+    assert "warning     8 of 8 classes with fewer than 5 videos: " in said
+    split = (run / "split.csv").read_text()
+    held_out = [row["path"] for row in csv.DictReader(split.splitlines())
+                if row["split"] == "validation"]  # fmt: skip
+    assert len(held_out) == 8
+
+    trained_on = sorted(set(map(str, videos.rglob("*.mp4"))) - set(held_out))
+    os.remove(trained_on[0])
+    for name in ("a", "z"):
+        shutil.copy(held_out[0], videos / "down" / f"{name}.mp4")
+    trainer.run(mode="train_and_eval", model_dir=run, overrides="train.epochs=2")
+    said = capsys.readouterr().out
+    assert f"changed     2 videos to train on are new: {videos}/down/a.mp4" in said
+    assert f"changed     1 videos to train on are gone: {trained_on[0]}" in said
+    assert "warning     1 files are in training and in validation" in said
+    assert (run / "split.csv").read_text() == split
+    report = json.loads((run / "evaluation.json").read_text())
+    assert report["num_videos"] == report["num_decoded"] == 8
+
+    shutil.copy(held_out[1], held_out[0])
+    for mode in ("eval", "train"):
+        with pytest.raises(UserError, match=f"1 videos held out in .*{held_out[0]} .changed"):
+            trainer.run(mode=mode, model_dir=run, overrides="train.epochs=3")
+    # A list of its own is another matter, and so is a directory that kept none.
+    own = f"data.validation={run}/split.csv,data.validation_split=validation"
+    trainer.run(mode="eval", model_dir=run, overrides=own)
+    assert json.loads((run / "evaluation.json").read_text())["num_videos"] == 8
+    (run / "split.csv").unlink()
+    trainer.run(mode="eval", model_dir=run)
 
 
 def test_initial_weights_bring_no_optimizer(tmp_path, config, trained):

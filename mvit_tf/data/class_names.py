@@ -1,0 +1,118 @@
+"""Names of classes: how they are compared, saved and read, and which label means which."""
+
+import json
+import os
+import pathlib
+import re
+import unicodedata
+
+from mvit_tf.errors import UserError
+from mvit_tf.files import printable, write_text_atomically
+
+
+def one_spelling(name):
+    """The form in which names of classes are compared, whatever system wrote them.
+
+    macOS decomposes accents in file names, others do not; a name that is not UTF-8, which
+    Python reads as lone surrogates, could not be written into any file.
+    """
+    return unicodedata.normalize("NFC", printable(name))
+
+
+def shortened(names, most=5):
+    """The first few of some names, as text."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def label_index(text):
+    """The class index written in decimal digits, or None: `1_0`, say, is text."""
+    return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else None
+
+
+def save_class_names(path, names):
+    """Writes the names in index order, one a line.
+
+    Raises:
+        UserError: a name that is empty, holds a line break, or comes twice.
+    """
+    _check_names(path, names)
+    write_text_atomically(pathlib.Path(path), "".join(f"{name}\n" for name in names))
+
+
+def load_class_names(path):
+    """Reads a label map.
+
+    Args:
+        path: of a text file with one name a line in index order, as `save_class_names` writes
+            it, or of a JSON file of the form ``{"name": index}`` or ``["name", ...]``.
+
+    Returns:
+        tuple of str in index order, accents composed (NFC).
+
+    Raises:
+        UserError: no such file, an empty one, indices other than 0 to K - 1, or a name that is
+            empty or comes twice.
+    """
+    path = os.fspath(path)
+    text = read_text(path)
+    names = _names_of_json(path, text) if path.endswith(".json") else text.split("\n")
+    if names and not path.endswith(".json") and not names[-1]:
+        names.pop()
+    names = tuple(map(one_spelling, names))
+    if not names:
+        raise UserError(f"{path}: no class names in it; write one a line, in index order")
+    _check_names(path, names)
+    return names
+
+
+def read_text(path):
+    """The text of a file in UTF-8, its lines ended by "\\n".
+
+    Raises:
+        UserError: no such file, or not a text.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+
+
+def read_json(path, text):
+    """The value that `text` of the file `path` holds.
+
+    Raises:
+        UserError: not JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+
+
+def _names_of_json(path, text):
+    content = read_json(path, text)
+    if isinstance(content, list):
+        return [str(name) for name in content]
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: a label map in JSON is {{"name": index, ...}} or a list of names')
+    by_index = {label_index(str(index)): name for name, index in content.items()}
+    if by_index.keys() != set(range(len(content))):
+        raise UserError(
+            f"{path}: the indices of its {len(content)} names must be 0 to {len(content) - 1}, "
+            "each once"
+        )
+    return [by_index[index] for index in range(len(content))]
+
+
+def _check_names(path, names):
+    first_line = {}
+    for line, name in enumerate(names, start=1):
+        if not name.strip() or len(name.splitlines()) != 1:
+            raise UserError(f"{path}, line {line}: {name!r} is not a class name")
+        if first_line.setdefault(one_spelling(name), line) != line:
+            raise UserError(f"{path}, line {line}: class name {name!r} comes twice")

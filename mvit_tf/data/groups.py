@@ -1,0 +1,50 @@
+"""What belongs together: the videos of one source, which a split must not tear apart."""
+
+import os
+import re
+
+from mvit_tf.errors import UserError
+
+
+def groups_of(entries, columns, group_by):
+    """The group of every entry.
+
+    Args:
+        entries: list of Entry.
+        columns: tuple of str, the columns of their list.
+        group_by: the name of a column; "folder" for the folder that a file lies in; or a regular
+            expression found in each file's name, whose first group, if it has any, counts. An
+            empty value is a source of its own. With None, segments of one file belong together,
+            and whole videos have no group.
+
+    Returns:
+        tuple of str, or None.
+
+    Raises:
+        UserError: neither a column nor an expression found in every name.
+    """
+    if group_by is None:
+        if any(entry.segment for entry in entries):
+            return tuple(entry.path for entry in entries)
+        return None
+    column = re.sub(r"[\s-]+", "_", group_by.lower())
+    if column in columns:
+        return tuple(entry.fields.get(column) or entry.path for entry in entries)
+    if group_by == "folder":
+        return tuple(os.path.dirname(entry.path) for entry in entries)
+    named = f"group_by={group_by!r} is no column of the list"
+    if columns:
+        named += f" ({', '.join(filter(None, columns))})"
+    try:
+        expression = re.compile(group_by)
+    except re.error as error:
+        raise UserError(f"{named}, and no regular expression: {error}") from None
+    groups = []
+    for entry in entries:
+        found = expression.search(os.path.basename(entry.path))
+        if found is None:
+            raise UserError(
+                f"{named}, and as a regular expression is not found in the name of {entry.path}"
+            )
+        groups.append(found[1] if expression.groups else found[0])
+    return tuple(group or entry.path for group, entry in zip(groups, entries, strict=True))

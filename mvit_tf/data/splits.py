@@ -1,0 +1,66 @@
+"""Which videos are held out for validation."""
+
+import numpy as np
+
+from mvit_tf.errors import UserError
+
+
+def split_validation(video_list, fraction, seed):
+    """Sets a share of every class aside for validation.
+
+    Each class gives ``round(fraction * videos)``, at least one where it has two or more and
+    never its last one, so a class of a single video stays in training. Where the videos have
+    groups, whole groups change sides, in a random order, as long as that brings the classes
+    nearer to those numbers; a class of a single group stays in training.
+
+    Args:
+        video_list: VideoList.
+        fraction: float between 0 and 1, exclusive.
+        seed: int >= 0. The same seed gives the same split.
+
+    Returns:
+        (train, validation), two VideoLists in the order of `video_list`.
+
+    Raises:
+        UserError: `fraction` out of range, or no class with two videos, or groups, to part.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"the validation share must lie between 0 and 1, not {fraction}")
+    labels = np.asarray(video_list.labels)
+    counts = video_list.videos_per_class()
+    wanted = np.minimum(np.maximum(np.round(fraction * counts).astype(int), 1), counts - 1)
+    if video_list.groups is None:
+        what, chosen = "videos", _choose_videos(labels, wanted, seed)
+    else:
+        what, chosen = "groups", _choose_groups(labels, np.asarray(video_list.groups), wanted, seed)
+    if not chosen.any():
+        raise UserError(
+            f"no class has two {what}, so none can be set aside for validation; "
+            "give a validation list of its own"
+        )
+    return video_list.subset(np.flatnonzero(~chosen)), video_list.subset(np.flatnonzero(chosen))
+
+
+def _choose_videos(labels, wanted, seed):
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(label),)))
+        chosen[rng.permutation(np.flatnonzero(labels == label))[: wanted[label]]] = True
+    return chosen
+
+
+def _choose_groups(labels, groups, wanted, seed):
+    names, of_video = np.unique(groups, return_inverse=True)
+    # Videos of each class in each group.
+    counts = np.zeros((len(names), len(wanted)), int)
+    np.add.at(counts, (of_video, labels), 1)
+    left, taken = counts.sum(axis=0), np.zeros(len(wanted), int)
+    weight = 1 / np.maximum(wanted, 1)
+    chosen = np.zeros(len(names), bool)
+    for group in np.random.default_rng(seed).permutation(len(names)):
+        count = counts[group]
+        nearer = np.abs(taken + count - wanted) @ weight < np.abs(taken - wanted) @ weight
+        if nearer and np.all((left > count) | (count == 0)):
+            chosen[group] = True
+            taken, left = taken + count, left - count
+    return chosen[of_video]
