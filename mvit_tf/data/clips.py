@@ -31,32 +31,34 @@ class ClipFrames:
     height: int
 
 
-def training_frames(path, sampling, seed):
+def training_frames(path, sampling, seed, segment=None):
     """The frames of one random clip.
 
     Args:
         path: str, the file.
         sampling: ClipSampling.
         seed: numpy.random.SeedSequence of the clip's start.
+        segment: (start, end) in seconds of the part that the clip is taken from; all by default.
 
     Yields:
         ClipFrames with one clip, then its frames in parts, uint8 (k, H, W, 3).
 
     Raises:
-        DecodeError: the video does not give every frame, or is too short.
+        DecodeError: the video does not give every frame, is too short, or ends before the
+            segment.
     """
     rng = np.random.default_rng(seed)
     with open_video(path) as video:
-        info = video.info
-        indices = sampling.training_indices(info.num_frames, info.fps, rng)
-        yield from _frames(video, indices[None], sampling)
+        first, count = _range(video, segment)
+        indices = sampling.training_indices(count, video.info.fps, rng)
+        yield from _frames(video, first + indices[None], sampling, count)
 
 
-def evaluation_frames(path, sampling, num_clips):
+def evaluation_frames(path, sampling, num_clips, segment=None):
     """The frames of evenly spread clips, as many together as bring little memory.
 
     Args:
-        path, sampling: see `training_frames`.
+        path, sampling, segment: see `training_frames`.
         num_clips: int.
 
     Yields:
@@ -67,23 +69,40 @@ def evaluation_frames(path, sampling, num_clips):
     """
     with open_video(path) as video:
         info = video.info
-        indices = sampling.evaluation_indices(info.num_frames, info.fps, num_clips)
+        first, count = _range(video, segment)
+        indices = first + sampling.evaluation_indices(count, info.fps, num_clips)
         frame_bytes = 3 * info.width * info.height
         if np.unique(indices).size * frame_bytes <= _ONE_PASS_BYTES:
-            yield from _frames(video, indices, sampling)
+            yield from _frames(video, indices, sampling, count)
         else:
             for clip in indices:
-                yield from _frames(video, clip[None], sampling)
+                yield from _frames(video, clip[None], sampling, count)
 
 
-def _frames(video, indices, sampling):
+def _range(video, segment):
+    """First index and number of the frames of a segment."""
     info = video.info
-    padded = sampling.is_longer_than(info.num_frames, info.fps)
+    if segment is None:
+        return 0, info.num_frames
+    # The frame shown at the start belongs to it, the one that begins at the end does not.
+    first, end = (round(moment * info.fps) for moment in segment)
+    if first >= info.num_frames:
+        raise DecodeError(
+            video.path,
+            "too_short",
+            f"{info.duration:.2f} s long, and the segment begins at {segment[0]:g} s",
+        )
+    return first, max(min(end, info.num_frames) - first, 1)
+
+
+def _frames(video, indices, sampling, count):
+    info = video.info
+    padded = sampling.is_longer_than(count, info.fps)
     if padded and sampling.short_videos == "reject":
         raise DecodeError(
             video.path,
             "too_short",
-            f"{info.num_frames} frames, {info.duration:.2f} s, are shorter than a clip",
+            f"{count} frames, {count / info.fps:.2f} s, are shorter than a clip",
         )
     distinct, picks = np.unique(indices, return_inverse=True)
     yield ClipFrames(picks.reshape(indices.shape), len(distinct), padded, info.width, info.height)

@@ -161,8 +161,8 @@ def evaluation_views(
 
     def decode(index):
         """float32 (num_clips * num_crops, T, h, w, 3); no view of a video that cannot be decoded"""
-        path = video_list.paths[index]
-        items = run(evaluation_frames, path, sampling, num_clips)
+        segment = video_list.segment(index)
+        items = run(evaluation_frames, video_list.paths[index], sampling, num_clips, segment)
         # Of one piece from the start: with many views, copies of it would be most of the memory.
         views = np.empty([num_clips, num_crops, *clip_shape], np.float32)
         done, padded = 0, False
@@ -171,10 +171,10 @@ def evaluation_views(
                 views[done : done + len(clips)] = clips.swapaxes(1, 2)
                 done, padded = done + len(clips), facts.padded
         except DecodeError as error:
-            ledger.record(path, error.outcome, error.detail)
+            ledger.record(video_list.name(index), error.outcome, error.detail)
             ledger.stop_after_many_in_a_row()
             return np.zeros([0, *clip_shape], np.float32)
-        ledger.record(path, PADDED if padded else OK)
+        ledger.record(video_list.name(index), PADDED if padded else OK)
         return views.reshape(-1, *clip_shape)
 
     def shrink(frames, _):
@@ -220,42 +220,42 @@ class _TrainingClips:
         order = np.roll(self._order(epoch), -position)
         failed = []
         for video in order.tolist():
-            path = self._videos.paths[video]
-            outcome, detail = self._ledger.failure(path) or (None, "")
+            name = self._videos.name(video)
+            outcome, detail = self._ledger.failure(name) or (None, "")
             if outcome in _MAY_RECOVER:
                 try:
                     # A seed of the video's own: which failures are known already, and so which
                     # videos are tried before this one, depends on threads and on resumes.
-                    frames, padded = self._decode(
-                        path, self._seed_of(_START, epoch, position, video), seed
-                    )
+                    start_seed = self._seed_of(_START, epoch, position, video)
+                    clip, padded = self._decode(video, start_seed, seed)
                 except DecodeError as error:
                     outcome, detail = error.outcome, error.detail
-                    self._ledger.record(path, outcome, detail)
+                    self._ledger.record(name, outcome, detail)
                     self._ledger.stop_after_many_in_a_row()
                 else:
-                    self._ledger.record(path, PADDED if padded else OK)
-                    self._ledger.record_clip(epoch, position, path, padded, failed)
-                    return frames, np.int64(self._videos.labels[video]), seed
-            failed.append((path, outcome, detail))
+                    self._ledger.record(name, PADDED if padded else OK)
+                    self._ledger.record_clip(epoch, position, name, padded, failed)
+                    return clip, np.int64(self._videos.labels[video]), seed
+            failed.append((name, outcome, detail))
         raise self._ledger.nothing_decoded()
 
-    def _decode(self, path, start_seed, seed):
+    def _decode(self, video, start_seed, seed):
         """(float32 (T, h, w, 3), whether the video is shorter than the clip)"""
         box = None
 
-        def shrink(frames, clip):
+        def shrink(frames, facts):
             nonlocal box
             with tf.device(_ON_CPU):
                 if box is None:
-                    size = clip.height, clip.width
+                    size = facts.height, facts.width
                     drawn = transforms.training_box(*size, self._augmentation, seed)
                     box = tuple(side.numpy() for side in drawn)
                 return transforms.training_crop(frames, box, self._preprocessing).numpy()
 
-        items = self._run(training_frames, path, self._sampling, start_seed)
-        ((clips, clip),) = gather_clips(items, shrink)
-        return clips[0], clip.padded
+        path, segment = self._videos.paths[video], self._videos.segment(video)
+        items = self._run(training_frames, path, self._sampling, start_seed, segment)
+        ((clips, facts),) = gather_clips(items, shrink)
+        return clips[0], facts.padded
 
     def _epoch_order(self, epoch):
         return np.random.default_rng(self._seed_of(_ORDER, epoch)).permutation(len(self._videos))
@@ -273,12 +273,12 @@ def _runner(workers):
 
 def _require_one_decodable(video_list, sampling, ledger, run):
     """Finds out before TensorFlow starts if not one video of the list can be decoded."""
-    for path in video_list.paths:
+    for index, path in enumerate(video_list.paths):
         try:
-            for _ in run(evaluation_frames, path, sampling, 1):
+            for _ in run(evaluation_frames, path, sampling, 1, video_list.segment(index)):
                 pass
         except DecodeError as error:
-            ledger.record(path, error.outcome, error.detail)
+            ledger.record(video_list.name(index), error.outcome, error.detail)
         else:
             return
     if not len(video_list):

@@ -66,6 +66,11 @@ class VideoList:
         """(start, end) in seconds of the part of video `index` to look at, or None for all."""
         return None if self.segments is None else self.segments[index]
 
+    def name(self, index):
+        """What video `index` is called in accounts: its path, and the segment if it is one."""
+        segment = self.segment(index)
+        return self.paths[index] + ("" if segment is None else " {:g}-{:g} s".format(*segment))
+
     def subset(self, indices):
         """The videos at `indices`, in that order, with the same class names; no `passed_over`."""
         of = {

@@ -174,7 +174,7 @@ def make_report(
         probabilities: (videos, classes), rows of videos without views are ignored.
         num_views: (videos,), 0 for a video that could not be decoded.
         videos: paths, labels and class names.
-        failures: outcome and detail of each path that failed, from the ledger.
+        failures: outcome and detail of each video that failed, by its name, from the ledger.
     """
     labels = np.array(videos.labels)
     num_classes = len(videos.class_names)
@@ -210,9 +210,8 @@ def make_report(
         ],
         confusion_matrix=confusion.tolist(),
         missing=[
-            {"path": path, "reason": _reason(failures.get(path))}
-            for path, has_views in zip(videos.paths, decoded, strict=True)
-            if not has_views
+            {"path": videos.name(index), "reason": _reason(failures.get(videos.name(index)))}
+            for index in np.flatnonzero(~decoded)
         ],
     )
 

@@ -390,6 +390,30 @@ def test_short_videos_are_counted(videos):
     assert total == {"epoch": 0, "clips": 11, "ok": 7, "padded": 4, "replaced": 0}
 
 
+def test_clips_of_a_segment_lie_in_it(tmp_path):
+    path = str(write_numbered(tmp_path / "long.mp4", 90))
+    segments = ((1.0, 1.5), (2.0, 9.0), (3.5, 4.0))
+    parts = VideoList((path,) * 3, (0, 1, 2), ("a", "b", "c"), segments=segments)
+    numbers = Preprocessing(size=(64, 80), short_side=64, **RAW)
+    still = Augmentation(scale=(1.0, 1.0), ratio=(1.25, 1.25), flip=False)
+    ledger = OutcomeLedger()
+    options = {"preprocessing": numbers, "augmentation": still, "ledger": ledger}
+    seen = batches(parts, batch_size=1, epochs=20, **options)
+    frames = {label: set() for label in (0, 1)}
+    for clip, (label,) in seen:
+        frames[label] |= set(read_numbers(clip).ravel().tolist())
+    assert frames[0] == set(range(30, 44))
+    assert min(frames[1]) == 60 and 80 < max(frames[1]) < 90
+    assert list(ledger.failures) == [f"{path} 3.5-4 s"]
+    options = {"preprocessing": numbers, "ledger": ledger, "num_crops": 1}
+    ((clips, index),) = views(parts, **options)
+    assert index.tolist() == [0, 0, 1, 1]
+    assert read_numbers(clips[:, 0]).tolist() == [30, 37, 60, 82]
+    assert dict(ledger.failures)[f"{path} 3.5-4 s"] == (
+        "too_short", "3.00 s long, and the segment begins at 3.5 s",
+    )  # fmt: skip
+
+
 def test_decode_clips_gives_the_frames_of_the_rule(tmp_path):
     path = write_numbered(tmp_path / "long.mp4", 46)
     clips = decode_clips(path, ClipSampling(8, 2), 3)
