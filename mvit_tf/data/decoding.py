@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from mvit_tf.data.display import Display
+from mvit_tf.data.frame_clock import FrameClock
 from mvit_tf.data.video_file import (
     OUTCOMES,
     DecodeError,
@@ -82,14 +83,14 @@ class VideoReader:
     Attributes:
         path: str.
         info: VideoInfo.
+        clock: FrameClock.
     """
 
     def __init__(self, path, container):
         self.path = path
         self._container = container
         self._stream = video_stream(path, container)
-        self._time_base = float(self._stream.time_base)
-        self._stamps_by_dts = stamps_by_dts(container)
+        self.clock = FrameClock(self._stream, stamps_by_dts(container))
         self._reformatter = VideoReformatter()
 
         self._damage = None
@@ -100,17 +101,16 @@ class VideoReader:
             raise DecodeError(path, "no_frames", f"no frame can be decoded: {reason}")
         self._display = Display.of(first)
         self._stored_size = first.width, first.height
-        start_stamp = self._stamp(first)
+        start_stamp = self.clock.stamp(first)
         timing = video_timing(path, container, self._stream, start_stamp)
+        self.clock.start(first, timing)
         self._period = 1 / timing.fps
-        self._joints = timing.joints
-        self._start_stamp = start_stamp or 0
         # Time stamps after a seek in an MPEG program stream may be a frame off, and those of
         # joined files come more than once.
         self._seekable = (
             container.format.name != "mpeg" and start_stamp is not None and not timing.joints
         )
-        self._shown, self._pending = None, self._place(first, None)
+        self._shown, self._pending = None, self.clock.place(first, None)
         width, height = self._display.size(*self._stored_size)
         self.info = VideoInfo(
             codec=self._stream.codec_context.codec.canonical_name,
@@ -139,11 +139,42 @@ class VideoReader:
         Raises:
             DecodeError: the file is damaged, or ends, before the last frame asked for.
         """
-        indices = np.clip(np.asarray(indices, np.int64), 0, self.info.num_frames - 1)
-        frames = np.empty((len(indices), self.info.height, self.info.width, 3), np.uint8)
-        for index in np.unique(indices).tolist():
-            frames[indices == index] = self._rgb(self._frame_at(index * self._period))
-        return frames
+        return next(self.clips_at_indices([indices]))
+
+    def clips_at_indices(self, clips):
+        """Yields the frames of several clips, one clip after the other.
+
+        Clips may overlap: where each starts and ends no earlier than the one before it, the file
+        is still decoded once only. Frames of later clips that come up on the way are kept, as
+        RGB, until their last clip has had them, so no more are held than a clip and its overlap.
+
+        Args:
+            clips: sequence of sequences of int, the frame indices of each clip, as for
+                `frames_at_indices`.
+
+        Yields:
+            uint8 array (len(indices), height, width, 3) for each clip's `indices`.
+
+        Raises:
+            DecodeError: as by `frames_at_indices`; the clips before have been yielded.
+        """
+        last = self.info.num_frames - 1
+        clips = [np.clip(np.asarray(indices, np.int64), 0, last) for indices in clips]
+        last_use = {index: n for n, clip in enumerate(clips) for index in clip.tolist()}
+        kept = {}
+        for number, clip in enumerate(clips):
+            frames = np.empty((len(clip), self.info.height, self.info.width, 3), np.uint8)
+            end = clip.max(initial=-1)
+            for index in sorted(index for index in last_use if index <= end):
+                frame = kept.pop(index, None)
+                if frame is None:
+                    frame = self._rgb(self._frame_at(index * self._period))
+                frames[clip == index] = frame
+                if last_use[index] > number:
+                    kept[index] = frame
+                else:
+                    del last_use[index]
+            yield frames
 
     def _frame_at(self, moment):
         """The frame shown at `moment`, in seconds after the first frame."""
@@ -179,11 +210,11 @@ class VideoReader:
             return True
         entries = self._stream.index_entries
         found = entries.search_timestamp(self._seek_stamp(moment))
-        return found >= 0 and entries[found].timestamp > self._to_stamp(position)
+        return found >= 0 and entries[found].timestamp > self.clock.stamp_at(position)
 
     def _restart(self, moment):
         """Goes on decoding at the keyframe before `moment`."""
-        target = self._seek_stamp(moment) if self._seekable else min(self._start_stamp, 0)
+        target = self._seek_stamp(moment) if self._seekable else min(self.clock.first_stamp, 0)
         self._shown, self._pending, self._damage = None, None, None
         try:
             self._container.seek(target, stream=self._stream)
@@ -193,11 +224,8 @@ class VideoReader:
         self._pictures = self._decode()
         self._pending = self._next(None)
 
-    def _to_stamp(self, moment):
-        return self._start_stamp + round(moment / self._time_base)
-
     def _seek_stamp(self, moment):
-        return self._to_stamp(moment - _SEEK_MARGIN * self._period)
+        return self.clock.stamp_at(moment - _SEEK_MARGIN * self._period)
 
     def _decode(self):
         """Yields pictures from where the container stands until its end or the first damage."""
@@ -212,34 +240,9 @@ class VideoReader:
             self._damage = error.strerror
 
     def _next(self, last):
-        """The `_Frame` after `last`; None at the end and at damage."""
+        """The TimedFrame after `last`; None at the end and at damage."""
         picture = next(self._pictures, None)
-        return None if picture is None else self._place(picture, last)
-
-    def _stamp(self, picture):
-        """Time stamp of a picture, in ticks of the stream; None where it has none."""
-        if self._stamps_by_dts:  # The last frames out of a decoder may lack this one.
-            return picture.dts
-        return picture.dts if picture.pts is None else picture.pts
-
-    def _place(self, picture, last):
-        """The picture with the time for which it is shown; `last` is the frame before it."""
-        stamp = self._stamp(picture)
-        offset = last.offset if last else -self._start_stamp * self._time_base
-        if stamp is None:
-            start = last.start + self._period if last else 0.0
-        else:
-            start = stamp * self._time_base + offset
-            if self._joints and last and self._is_joint(start - last.start):
-                offset += last.end - start
-                start = last.end
-        shown_for = max((picture.duration or 0) * self._time_base, self._period)
-        return _Frame(picture, start, start + shown_for, offset)
-
-    def _is_joint(self, step):
-        """Whether another file starts where the time stamps make this step, in seconds."""
-        back, ahead = self._joints
-        return step < -back or step > ahead
+        return None if picture is None else self.clock.place(picture, last)
 
     def _rgb(self, frame):
         width, height = self._stored_size
@@ -257,16 +260,3 @@ class VideoReader:
         else:
             detail = f"ends after {reach}: the file is cut off"
         return DecodeError(self.path, "decode_error", detail)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Frame:
-    """A decoded picture (av.VideoFrame), shown from `start` to `end`, in seconds.
-
-    `offset` is what turns its time stamp, in seconds, into `start`.
-    """
-
-    picture: av.VideoFrame
-    start: float
-    end: float
-    offset: float

@@ -106,14 +106,12 @@ def _indexed_extent(path, container, stream, start_stamp):
     if is_mov and (start_stamp != stream.start_time or _is_fragmented(path)):
         return None
     # Edit lists leave frames in the table that are decoded but not shown.
-    shown = [entry.timestamp for entry in stream.index_entries if not _is_hidden(entry)]
-    if not shown or stream.duration <= shown[-1] - shown[0]:
+    entries = [(entry.is_discard, entry.size, entry.timestamp) for entry in stream.index_entries]
+    shown = np.array([stamp for hidden, size, stamp in entries if size and not hidden], np.int64)
+    if not len(shown) or stream.duration <= shown[-1] - shown[0]:
         return None
-    return _Extent(len(shown), float(stream.duration * stream.time_base))
-
-
-def _is_hidden(entry):
-    return entry.is_discard or not entry.size
+    tick = float(stream.time_base)
+    return _Extent(len(shown), stream.duration * tick, _typical_distance(np.diff(shown) * tick))
 
 
 def _is_fragmented(path):
@@ -164,7 +162,7 @@ def _read_extent(path, stream, start_stamp, limit=math.inf):
 
     stamps, orders, durations = np.array(stamped, np.float64).T * float(stream.time_base)
     steps = np.diff(orders)
-    distance = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    distance = _typical_distance(steps)
     ahead = max(_STEP_AHEAD, 10 * distance) if discontinuous else math.inf
     joints = np.flatnonzero((steps < -_STEP_BACK) | (steps > ahead)) + 1
     num_frames, span = num_unstamped, 0.0
@@ -181,6 +179,12 @@ def _read_extent(path, stream, start_stamp, limit=math.inf):
         missing if missing > TAIL_TOLERANCE else 0.0,
         (_STEP_BACK, ahead) if len(joints) else None,
     )
+
+
+def _typical_distance(steps):
+    """Median of those steps from frame to frame, in seconds, that go forward; 0 without any."""
+    forward = steps[steps > 0]
+    return float(np.median(forward)) if len(forward) else 0.0
 
 
 def _stated_length(container, stream):
