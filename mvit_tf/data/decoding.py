@@ -12,6 +12,7 @@ import os
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from mvit_tf.data.display import Display
@@ -73,8 +74,8 @@ def open_video(path):
     """
     path = os.fspath(path)
     check_file(path)
-    with open_container(path) as container:
-        yield VideoReader(path, container)
+    with contextlib.ExitStack() as files:
+        yield VideoReader(path, files)
 
 
 class VideoReader:
@@ -86,15 +87,12 @@ class VideoReader:
         clock: FrameClock.
     """
 
-    def __init__(self, path, container):
+    def __init__(self, path, files):
         self.path = path
-        self._container = container
-        self._stream = video_stream(path, container)
-        self.clock = FrameClock(self._stream, stamps_by_dts(container))
+        self._files = files
+        self._open()
+        self.clock = FrameClock(self._stream, stamps_by_dts(self._container))
         self._reformatter = VideoReformatter()
-
-        self._damage = None
-        self._pictures = self._decode()
         first = next(self._pictures, None)
         if first is None:
             reason = self._damage or "the video stream is empty"
@@ -102,14 +100,13 @@ class VideoReader:
         self._display = Display.of(first)
         self._stored_size = first.width, first.height
         start_stamp = self.clock.stamp(first)
-        timing = video_timing(path, container, self._stream, start_stamp)
+        timing = video_timing(path, self._container, self._stream, start_stamp)
         self.clock.start(first, timing)
         self._period = 1 / timing.fps
         # Time stamps after a seek in an MPEG program stream may be a frame off, and those of
         # joined files come more than once.
-        self._seekable = (
-            container.format.name != "mpeg" and start_stamp is not None and not timing.joints
-        )
+        is_program_stream = self._container.format.name == "mpeg"
+        self._seekable = not (is_program_stream or start_stamp is None or timing.joints)
         self._shown, self._pending = None, self.clock.place(first, None)
         width, height = self._display.size(*self._stored_size)
         self.info = VideoInfo(
@@ -212,17 +209,37 @@ class VideoReader:
         found = entries.search_timestamp(self._seek_stamp(moment))
         return found >= 0 and entries[found].timestamp > self.clock.stamp_at(position)
 
+    def _open(self):
+        """Opens the file anew, at its start."""
+        self._files.close()
+        self._container = self._files.enter_context(open_container(self.path))
+        self._stream = video_stream(self.path, self._container)
+        self._damage = None
+        self._pictures = self._decode()
+
     def _restart(self, moment):
-        """Goes on decoding at the keyframe before `moment`."""
-        target = self._seek_stamp(moment) if self._seekable else min(self.clock.first_stamp, 0)
-        self._shown, self._pending, self._damage = None, None, None
+        """Goes on decoding at the keyframe before `moment`, or at the start of the file."""
+        self._shown = self._pending = None
+        if not (self._seekable and self._seek(moment)):
+            self._open()
+            self._pending = self._next(None)
+
+    def _seek(self, moment):
+        """Whether decoding can go on at the keyframe before `moment`."""
+        target = self._seek_stamp(moment)
+        if target <= self.clock.first_stamp:
+            return False
         try:
             self._container.seek(target, stream=self._stream)
-        except av.FFmpegError as error:
-            self._damage = f"cannot seek, {error.strerror}"
-            return
+        except av.FFmpegError:
+            return False
+        self._damage = None
         self._pictures = self._decode()
         self._pending = self._next(None)
+        # Pictures after a keyframe that builds on others before it are not those of the video.
+        if self._pending and self._pending.picture.pict_type in (PictureType.P, PictureType.B):
+            self._seekable = False
+        return self._seekable
 
     def _seek_stamp(self, moment):
         return self.clock.stamp_at(moment - _SEEK_MARGIN * self._period)

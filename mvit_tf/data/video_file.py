@@ -108,6 +108,7 @@ def video_stream(path, container):
 def stamps_by_dts(container):
     """Whether frames go by their decoding times.
 
-    AVI stores no presentation times, and those FFmpeg derives run backwards with B-frames.
+    AVI stores no presentation times, nor does much MXF, and those FFmpeg derives run backwards
+    with B-frames. The frame rate of both is constant.
     """
-    return container.format.name == "avi"
+    return container.format.name in ("avi", "mxf")

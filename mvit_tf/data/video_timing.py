@@ -20,7 +20,7 @@ _STEP_BACK = 0.1
 _STEP_AHEAD = 10.0
 # Shares by which frame count and frame distance may miss a header's rate, for lost packets.
 _COUNT_TOLERANCE = 0.1
-_DISTANCE_TOLERANCE = 0.01
+_DISTANCE_TOLERANCE = 0.004
 _FALLBACK_FPS = 30.0
 _HIGHEST_UNPROVEN_FPS = 1000.0
 # Time missing at a file's end that counts as an inexact header, not as damage, in seconds.
@@ -90,7 +90,7 @@ class _Extent:
     """
 
     num_frames: int
-    span: float
+    span: float = 0.0
     distance: float = 0.0
     missing: float = 0.0
     joints: tuple | None = None
@@ -135,7 +135,7 @@ def _is_large_matroska(path, container):
 
 def _read_extent(path, stream, start_stamp, limit=math.inf):
     """The _Extent by the packets of the file, or by the first `limit` of the stream's."""
-    stamped, num_unstamped, file_end = [], 0, 0.0
+    stamped, num_unstamped, file_end, order = [], 0, 0.0, math.nan
     with open_container(path) as container:
         by_dts = stamps_by_dts(container)
         with contextlib.suppress(av.FFmpegError):  # Damage: the packets before it count.
@@ -148,17 +148,17 @@ def _read_extent(path, stream, start_stamp, limit=math.inf):
                     file_end = max(file_end, float((stamp + duration) * packet.time_base))
                 if packet.stream_index != stream.index:
                     continue
+                order = order if packet.dts is None else packet.dts
                 if stamp is None:
                     num_unstamped += 1
                 else:
-                    order = stamp if packet.dts is None else packet.dts
                     stamped.append((stamp, order, duration))
                 if len(stamped) >= limit:
                     break
         missing = _stated_length(container, stream) - file_end
         discontinuous = bool(int(container.format.flags) & _TS_DISCONT)
     if not stamped:
-        return _Extent(num_unstamped, 0.0)
+        return _Extent(num_unstamped)
 
     stamps, orders, durations = np.array(stamped, np.float64).T * float(stream.time_base)
     steps = np.diff(orders)
@@ -167,11 +167,13 @@ def _read_extent(path, stream, start_stamp, limit=math.inf):
     joints = np.flatnonzero((steps < -_STEP_BACK) | (steps > ahead)) + 1
     num_frames, span = num_unstamped, 0.0
     for number, part in enumerate(np.split(np.arange(len(stamps)), joints)):
-        if number == 0 and start_stamp is not None:
+        if number == 0 and start_stamp is not None and not by_dts:
             part = part[stamps[part] >= (start_stamp - 0.5) * float(stream.time_base)]
         if len(part):
             num_frames += len(part)
             span += _shown_for(stamps[part], durations[part], distance)
+    if num_unstamped > _COUNT_TOLERANCE * num_frames:
+        span = 0.0
     return _Extent(
         num_frames,
         span,
@@ -182,9 +184,13 @@ def _read_extent(path, stream, start_stamp, limit=math.inf):
 
 
 def _typical_distance(steps):
-    """Median of those steps from frame to frame, in seconds, that go forward; 0 without any."""
+    """Usual one of those steps from frame to frame, in seconds, that go forward; 0 if none does."""
     forward = steps[steps > 0]
-    return float(np.median(forward)) if len(forward) else 0.0
+    if not len(forward):
+        return 0.0
+    # The mean of those like the median: time stamps are rounded to the file's ticks.
+    median = np.median(forward)
+    return float(forward[abs(forward - median) < median / 2].mean())
 
 
 def _stated_length(container, stream):
@@ -212,9 +218,7 @@ def _proven_rate(stream, extent):
     for rate in _stated_rates(stream):
         miscount = abs(extent.span * rate - extent.num_frames)
         # Some frames may be lost, or be in the file without being shown.
-        same_distance = abs(1 / rate - extent.distance) <= max(
-            _DISTANCE_TOLERANCE * extent.distance, float(stream.time_base)
-        )
+        same_distance = abs(1 / rate - extent.distance) <= _DISTANCE_TOLERANCE * extent.distance
         if miscount <= 0.5 or (same_distance and miscount <= _COUNT_TOLERANCE * extent.num_frames):
             return rate
     return None
