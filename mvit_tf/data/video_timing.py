@@ -105,9 +105,11 @@ def _indexed_extent(path, container, stream, start_stamp):
         return None
     if is_mov and (start_stamp != stream.start_time or _is_fragmented(path)):
         return None
-    # Edit lists leave frames in the table that are decoded but not shown.
     entries = [(entry.is_discard, entry.size, entry.timestamp) for entry in stream.index_entries]
-    shown = np.array([stamp for hidden, size, stamp in entries if size and not hidden], np.int64)
+    # An edit list may hide frames, or show some twice; the stated length does not know it.
+    if is_mov and (stream.start_time > 0 or any(hidden for hidden, _, _ in entries)):
+        return None
+    shown = np.array([stamp for _, size, stamp in entries if size], np.int64)
     if not len(shown) or stream.duration <= shown[-1] - shown[0]:
         return None
     tick = float(stream.time_base)
@@ -164,14 +166,15 @@ def _read_extent(path, stream, start_stamp, limit=math.inf):
     steps = np.diff(orders)
     distance = _typical_distance(steps)
     ahead = max(_STEP_AHEAD, 10 * distance) if discontinuous else math.inf
-    joints = np.flatnonzero((steps < -_STEP_BACK) | (steps > ahead)) + 1
+    starts = np.flatnonzero(steps < -_STEP_BACK) + 1
+    joined = len(starts) or (np.diff(np.sort(stamps)) > ahead).any()
     num_frames, span = num_unstamped, 0.0
-    for number, part in enumerate(np.split(np.arange(len(stamps)), joints)):
+    for number, part in enumerate(np.split(np.arange(len(stamps)), starts)):
         if number == 0 and start_stamp is not None and not by_dts:
             part = part[stamps[part] >= (start_stamp - 0.5) * float(stream.time_base)]
         if len(part):
             num_frames += len(part)
-            span += _shown_for(stamps[part], durations[part], distance)
+            span += _shown_for(stamps[part], durations[part], distance, ahead)
     if num_unstamped > _COUNT_TOLERANCE * num_frames:
         span = 0.0
     return _Extent(
@@ -179,7 +182,7 @@ def _read_extent(path, stream, start_stamp, limit=math.inf):
         span,
         distance,
         missing if missing > TAIL_TOLERANCE else 0.0,
-        (_STEP_BACK, ahead) if len(joints) else None,
+        (_STEP_BACK, ahead) if joined else None,
     )
 
 
@@ -202,13 +205,17 @@ def _stated_length(container, stream):
     return 0.0
 
 
-def _shown_for(stamps, durations, distance):
-    """Seconds from the first frame's appearance to the last one's end."""
-    last = stamps.argmax()
-    between = stamps[last] - stamps.min()
-    # FFmpeg makes up durations from the rate it guesses; the mean distance bounds them below.
-    mean = between / (len(stamps) - 1) if len(stamps) > 1 else distance
-    return float(between + max(durations[last], mean))
+def _shown_for(stamps, durations, distance, ahead):
+    """Seconds from the first frame's appearance to the last one's end, less steps over `ahead`."""
+    last = durations[stamps.argmax()]
+    steps = np.diff(np.sort(stamps))
+    near = steps[steps <= ahead]
+    if not len(near):
+        return float(last or distance) * len(stamps)
+    # FFmpeg makes up durations where the file has none, or a wrong rate.
+    made_up = abs(np.median(durations) - np.median(near)) > np.median(near) / 2
+    last = near.mean() if made_up else max(last, distance)
+    return float(near.sum() + last * (1 + len(steps) - len(near)))
 
 
 def _proven_rate(stream, extent):
@@ -219,7 +226,9 @@ def _proven_rate(stream, extent):
         miscount = abs(extent.span * rate - extent.num_frames)
         # Some frames may be lost, or be in the file without being shown.
         same_distance = abs(1 / rate - extent.distance) <= _DISTANCE_TOLERANCE * extent.distance
-        if miscount <= 0.5 or (same_distance and miscount <= _COUNT_TOLERANCE * extent.num_frames):
+        if miscount <= 0.5 or (
+            same_distance and miscount <= max(1, _COUNT_TOLERANCE * extent.num_frames)
+        ):
             return rate
     return None
 
