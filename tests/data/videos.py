@@ -154,3 +154,21 @@ def remove_matroska_rate(path):
     data[place : place + 8] = b"\xec\x86" + bytes(6)
     path.write_bytes(data)
     return path
+
+
+def shown_by_time(stamps, info):
+    """The frame shown at each index, by the rule of `frames_at_indices`; `info` a VideoInfo."""
+    stamps = np.asarray(stamps) - stamps[0]
+    moments = np.arange(info.num_frames) / info.fps
+    return [int(np.flatnonzero(stamps <= m + 0.25 / info.fps)[-1]) for m in moments]
+
+
+def played(path):
+    """Moment, in seconds, and number of every frame that plain decoding gives."""
+    with av.open(str(path)) as container:
+        frames = [
+            (float(frame.pts * frame.time_base), read_numbers(frame.to_ndarray(format="rgb24")))
+            for frame in container.decode(video=0)
+        ]
+    moments, numbers = zip(*frames, strict=True)
+    return np.array(moments), np.array(numbers)
