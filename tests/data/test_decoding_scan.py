@@ -33,8 +33,9 @@ def test_damage_in_the_middle_does_not_end_the_scan(tmp_path, suffix):
     path.write_bytes(data)
     scan = scan_video(path)
     assert scan.num_damaged >= 1 and scan.num_decoded >= 40
+    assert scan.num_decoded + scan.num_damaged == pytest.approx(60, abs=1)
     assert scan.damaged_share == scan.num_damaged / (scan.num_decoded + scan.num_damaged)
-    seconds = float(scan.detail.split("damaged at ")[1].split(" s")[0])
+    seconds = float(scan.detail.split(" at ")[1].split(" s")[0])
     assert 0.6 < seconds < 1.4 and "\n" not in scan.detail
 
 
