@@ -1,4 +1,7 @@
+import contextlib
 import os
+import signal
+import socket
 from pathlib import Path
 
 import av
@@ -39,6 +42,7 @@ def test_frame_i_is_frame_i(tmp_path, name):
     with open_video(path) as video:
         assert video.info.fps == 30.0 and video.info.num_frames == 75
         assert video.info.duration == pytest.approx(2.5)
+        assert video.info.codec == ENCODINGS[name].get("codec", "h264").replace("libvpx-", "")
         assert (video.info.width, video.info.height, video.info.rotation) == (80, 64, 0)
         frames = video.frames_at_indices(range(75))
         assert frames.dtype == np.uint8 and frames.shape == (75, 64, 80, 3)
@@ -164,6 +168,68 @@ def test_text_and_folder_are_no_videos(tmp_path):
         with pytest.raises(DecodeError) as caught, open_video(tmp_path / name):
             pass
         assert caught.value.outcome == "container_error"
+
+
+@contextlib.contextmanager
+def time_limit(seconds):
+    """Turns a hang into a failure."""
+
+    def fail(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def refused(path):
+    with time_limit(10), pytest.raises(DecodeError) as caught, open_video(path):
+        pass
+    return caught.value
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_are_refused_unopened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "link.mp4").symlink_to("pipe.mp4")
+    for name in ("pipe.mp4", "link.mp4"):  # Nobody writes to it: opening it would hang.
+        error = refused(tmp_path / name)
+        assert error.outcome == "container_error" and "a pipe" in error.detail
+        assert "save it to a file first" in error.detail
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, write_numbered(tmp_path / "video.ts", 3).read_bytes()[:4096])
+        assert "a pipe" in refused(f"/dev/fd/{reading}").detail
+        assert os.read(reading, 1) == b"G"  # Nothing was taken from it.
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_standard_input_from_a_file(tmp_path):
+    path = write_numbered(tmp_path / "video.ts", 20)
+    with open(path, "rb") as file:
+        assert numbers_at(f"/dev/fd/{file.fileno()}", [3, 19, 0]) == [3, 19, 0]
+
+
+def test_other_special_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # Names of sockets must be short.
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.mp4")
+        assert "a socket" in refused("socket.mp4").detail
+    assert "a device" in refused("/dev/zero").detail
+    assert "a folder" in refused(tmp_path).detail
+
+
+def test_names_that_cannot_be(tmp_path):
+    (tmp_path / "dead.mp4").symlink_to("nowhere.mp4")
+    (tmp_path / "file").write_bytes(b"x")
+    for name in ("dead.mp4", "zero\0byte.mp4", "file/inside.mp4", "long" * 2000):
+        assert refused(tmp_path / name).outcome == "missing"
 
 
 def test_stream_without_frames(tmp_path):

@@ -92,3 +92,83 @@ def write_audio(path, seconds=0.5):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def remux(source, target, *, start=0.0, end=float("inf"), shift=0.0, options=None):
+    """Copies a video's packets without decoding them.
+
+    From the keyframe before `start` to `end`, in seconds, with time stamps less `shift`. Where
+    those before `start` become negative, MP4 and MOV get an edit list that hides them.
+    """
+    with av.open(str(source)) as given, av.open(str(target), "w", options=options or {}) as made:
+        stream = given.streams.video[0]
+        copy = made.add_stream_from_template(stream)
+        packets = [packet for packet in given.demux(stream) if packet.size]
+        tick = stream.time_base
+        keyframes = [p for p in packets if p.is_keyframe and p.pts * tick <= start + 1e-6]
+        first = packets.index(keyframes[-1])
+        offset = round(shift / tick)
+        for packet in packets[first:]:
+            if packet.dts * tick < end - 1e-6:
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts - offset,
+                    packet.dts - offset,
+                    copy,
+                )
+                made.mux(packet)
+    return target
+
+
+def join(target, *parts):
+    """Joins files byte by byte."""
+    target.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return target
+
+
+def patch(path, old, new):
+    """Replaces bytes of a file by as many others, wherever they occur."""
+    assert len(old) == len(new)
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+    return path
+
+
+def patch_after(path, marker, offset, new):
+    """Overwrites the bytes `offset` after the first `marker`."""
+    data = bytearray(path.read_bytes())
+    place = data.index(marker) + len(marker) + offset
+    data[place : place + len(new)] = new
+    path.write_bytes(data)
+    return path
+
+
+MATROSKA_RATE = b"\x23\xe3\x83\x84"  # DefaultDuration, four bytes of nanoseconds.
+MATROSKA_LENGTH = b"\x44\x89\x88"  # Duration, eight bytes of a float, in milliseconds.
+
+
+def remove_matroska_rate(path):
+    """Makes the element that holds the frame rate a void one."""
+    data = bytearray(path.read_bytes())
+    place = data.index(MATROSKA_RATE)
+    data[place : place + 8] = b"\xec\x86" + bytes(6)
+    path.write_bytes(data)
+    return path
+
+
+def shown_by_time(stamps, info):
+    """The frame shown at each index, by the rule of `frames_at_indices`; `info` a VideoInfo."""
+    stamps = np.asarray(stamps) - stamps[0]
+    moments = np.arange(info.num_frames) / info.fps
+    return [int(np.flatnonzero(stamps <= m + 0.25 / info.fps)[-1]) for m in moments]
+
+
+def played(path):
+    """Moment, in seconds, and number of every frame that plain decoding gives."""
+    with av.open(str(path)) as container:
+        frames = [
+            (float(frame.pts * frame.time_base), read_numbers(frame.to_ndarray(format="rgb24")))
+            for frame in container.decode(video=0)
+        ]
+    moments, numbers = zip(*frames, strict=True)
+    return np.array(moments), np.array(numbers)
