@@ -170,18 +170,15 @@ def _affine(frames, x_row, y_row, fill):
 
     x, y = coordinate(x_row), coordinate(y_row)
     inside = tf.cast((x >= 0) & (x < width) & (y >= 0) & (y < height), tf.float32)
-    corners = [
-        (row * width + column, row_share * column_share * inside)
-        for row, row_share in neighbours(y, height)
-        for column, column_share in neighbours(x, width)
-    ]
-    indices, weights = (tf.stack(parts, 1) for parts in zip(*corners, strict=True))
     # (H * W, T * 3): the pixels of one place of all frames side by side.
     pixels = tf.reshape(frames, [-1, height * width, 3])
     pixels = tf.reshape(tf.transpose(pixels, [1, 0, 2]), [height * width, -1])
-    pixels = tf.cast(tf.gather(pixels, indices), tf.float32)
-    mixed = tf.squeeze(tf.matmul(weights[:, None], pixels), 1) + ((1 - inside) * fill)[:, None]
-    mixed = tf.reshape(tf.cast(mixed + _ROUNDING_GUARD, tf.uint8), [height * width, -1, 3])
+    mixed = ((1 - inside) * fill + _ROUNDING_GUARD)[:, None]
+    for row, row_share in neighbours(y, height):
+        for column, column_share in neighbours(x, width):
+            corner = tf.cast(tf.gather(pixels, row * width + column), tf.float32)
+            mixed += corner * (row_share * column_share * inside)[:, None]
+    mixed = tf.reshape(tf.cast(mixed, tf.uint8), [height * width, -1, 3])
     return tf.reshape(tf.transpose(mixed, [1, 0, 2]), tf.shape(frames))
 
 

@@ -37,7 +37,8 @@ def mix_batch(clips, labels, augmentation, seed):
     As in timm and SlowFast: one of MixUp and CutMix, and one weight, for the whole batch. The
     weight of a label is the share of its clip's pixels to which they count: for CutMix what the
     box leaves after it is cut at the border. Label smoothing belongs in the loss: being linear,
-    it gives there what smoothing the labels before mixing would.
+    it gives there what smoothing the labels before mixing would. The middle clip of an odd batch
+    has itself for a partner.
 
     Args:
         clips: float32 tensor (B, T, H, W, 3); H and W known.

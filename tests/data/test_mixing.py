@@ -72,6 +72,17 @@ def test_probabilities():
     assert not any(np.isin(clips, range(4)).all() for clips, _ in mixed(20, mixup_alpha=0.8))
 
 
+def test_the_middle_of_an_odd_batch_stays_as_it_is():
+    for fields in ({"mixup_alpha": 0.8}, {"cutmix_alpha": 1.0}):
+        clips, labels = mix_batch(
+            tf.constant(CLIPS[:3]), LABELS[:3], Augmentation(**fields), tf.constant([2, 0])
+        )
+        np.testing.assert_allclose(clips[1], CLIPS[1], atol=1e-6)
+        np.testing.assert_allclose(labels[1], LABELS[1], atol=1e-6)
+        assert 0.01 < labels[0, 0] < 0.99
+        assert float(labels[0, 2]) == pytest.approx(1 - float(labels[0, 0]))
+
+
 def test_a_resumed_dataset_mixes_as_an_uninterrupted_one():
     augmentation = Augmentation(**BOTH)
 

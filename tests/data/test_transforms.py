@@ -7,6 +7,7 @@ import tensorflow as tf
 from mvit_tf.data.transforms import (
     Augmentation,
     Preprocessing,
+    denormalise,
     evaluation_preprocess,
     random_box,
     temporal_subsample,
@@ -237,6 +238,16 @@ def test_what_is_random_in_a_clip_is_the_same_in_every_frame():
     for number in range(20):
         clip = training_preprocess(frames, preprocessing, augmentation, tf.constant([6, number]))
         np.testing.assert_array_equal(clip, np.repeat(clip[:1], 5, axis=0))
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_pixels_come_back_from_normalised_frames(order):
+    preprocessing = Preprocessing(size=(8, 8), short_side=8, channel_order=order, **NORMALISED)
+    frames = frames_of(2, 8, 8, 3)
+    clips = evaluation_preprocess(frames, preprocessing)
+    np.testing.assert_array_equal(denormalise(clips, preprocessing), frames)
+    noise = denormalise(np.full((1, 1, 1, 3), 9.0), preprocessing)
+    assert noise.dtype == np.uint8 and noise.ravel().tolist() == [255, 255, 255]
 
 
 def test_no_augmentation_is_a_plain_resize():
