@@ -1,4 +1,4 @@
-"""Pictures of a training run: its curves and its confusion matrix.
+"""Pictures of a training run: its curves, its confusion matrix, its clips.
 
 Figures are drawn with Matplotlib's Agg canvas directly: no window system, no pyplot state.
 """
@@ -28,6 +28,8 @@ _PANELS = {"Loss": "loss", "Accuracy": "accuracy", "Learning rate": "learning_ra
 _MAX_CLASSES_WITH_NUMBERS = 25
 # Above this many, the names along its axes cannot either.
 _MAX_CLASSES_WITH_NAMES = 100
+# Width of a frame of a contact sheet.
+_FRAME_INCHES = 1.3
 # Characters of a name along the axes; the rest is cut off.
 _LONGEST_NAME = 60
 
@@ -130,6 +132,43 @@ def plot_confusion_matrix(
     bar.set_label("share of the true class", color=_INK)
     bar.ax.tick_params(colors=_INK, length=0)
     bar.outline.set_visible(False)
+    _write(figure, png_path)
+
+
+def plot_clips(
+    clips: np.ndarray, labels: Sequence[str], png_path: str | os.PathLike, num_frames: int = 8
+) -> None:
+    """Draws clips as the rows of a contact sheet.
+
+    Args:
+        clips: uint8 (N, T, H, W, 3), RGB.
+        labels: the N texts beside them, of one line or more. Where no installed font has a
+            character of theirs, what is not ASCII is written as its number.
+        png_path: the picture to write.
+        num_frames: of each clip at most so many frames, evenly from the first to the last.
+    """
+    length, height, width = clips.shape[1:4]
+    shown = np.linspace(0, length - 1, min(num_frames, length)).round().astype(int)
+    fonts = _fonts_for("".join(labels).replace("\n", "") + "…")
+    if fonts is None:
+        labels = [label.encode("ascii", "backslashreplace").decode() for label in labels]
+    labels = [[_cut(line) for line in label.split("\n")] for label in labels]
+    room = 0.3 + 0.08 * max(len(line) for lines in labels for line in lines)
+    size = (room + _FRAME_INCHES * len(shown), 0.3 + _FRAME_INCHES * height / width * len(clips))
+    figure = Figure(figsize=size, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    grid = figure.subplots(len(clips), len(shown), squeeze=False)
+    for clip, lines, row in zip(clips, labels, grid, strict=True):
+        for frame, axes in zip(shown, row, strict=True):
+            axes.imshow(clip[frame])
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        row[0].set_ylabel(
+            "\n".join(lines), rotation=0, ha="right", va="center", color=_INK, fontsize=9,
+            fontfamily=fonts, parse_math=False,
+        )  # fmt: skip
+    for frame, axes in zip(shown, grid[0], strict=True):
+        axes.set_title(f"frame {frame}", color=_INK, fontsize=8)
     _write(figure, png_path)
 
 

@@ -16,12 +16,13 @@ from mvit_tf.cli import (
     evaluate,
     export,
     predict,
+    show_batch,
     train,
     weights,
 )
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
-_ON_TENSORFLOW = (demo, train, evaluate, export, predict)
+_ON_TENSORFLOW = (demo, train, evaluate, export, predict, show_batch)
 _COMMANDS = (*_ON_TENSORFLOW, check_data, describe, convert, weights, benchmark)
 
 

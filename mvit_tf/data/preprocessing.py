@@ -3,12 +3,15 @@
 import dataclasses
 from typing import Literal
 
+from mvit_tf.data.randaugment_spec import RandAugmentSpec
 from mvit_tf.errors import UserError
 from mvit_tf.typed import (
     Channels,
     Count,
+    NotNegative,
     PositiveChannels,
     Range,
+    Share,
     ShareRange,
     Size,
     frozen_dataclass,
@@ -61,12 +64,20 @@ class Preprocessing:
 
 @frozen_dataclass
 class Augmentation:
-    """Random changes of a training clip.
+    """Random changes of training clips. The names and meanings beyond `flip` are timm's.
 
     Args:
         scale: (least, most) share of the frame's area that the random box covers.
         ratio: (least, most) ratio of the box's width to its height.
         flip: bool. Mirror half of the clips; leave out where left and right matter.
+        rand_augment: RandAugment's settings, such as "rand-m7-n4-mstd0.5-inc1" (see
+            `RandAugmentSpec.parse`); `None` is off.
+        color_jitter: float. How far brightness, contrast and saturation go from 1; 0 is off.
+        random_erasing: float. Probability that a box of all frames becomes noise; 0 is off.
+        mixup_alpha: float. MixUp's weight is drawn from Beta(alpha, alpha); 0 is off.
+        cutmix_alpha: float. The same of CutMix.
+        mixup_switch_prob: float. Where both are on, probability of CutMix instead of MixUp.
+        mixup_prob: float. Probability that a batch is mixed, where either is on.
 
     Raises:
         UserError: a value out of range.
@@ -75,11 +86,30 @@ class Augmentation:
     scale: ShareRange = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
     flip: bool = True
+    rand_augment: str | None = None
+    color_jitter: NotNegative = 0.0
+    random_erasing: Share = 0.0
+    mixup_alpha: NotNegative = 0.0
+    cutmix_alpha: NotNegative = 0.0
+    mixup_switch_prob: Share = 0.5
+    mixup_prob: Share = 1.0
 
     def __post_init__(self):
+        self.rand_augment_spec()
         for name in ("scale", "ratio"):
             least, most = getattr(self, name)
             if least > most:
                 raise UserError(
                     f"{name} must be (least, most), the least first, got ({least:g}, {most:g})"
                 )
+
+    def rand_augment_spec(self):
+        """The settings of RandAugment; `None` where it is off."""
+        if self.rand_augment is None:
+            return None
+        return RandAugmentSpec.parse(self.rand_augment)
+
+    @property
+    def mixes(self):
+        """Whether the clips of a batch are mixed."""
+        return bool(self.mixup_prob and (self.mixup_alpha or self.cutmix_alpha))

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data.data_checks import remarks
 from mvit_tf.data.decode_workers import DecodeWorkers
+from mvit_tf.data.mixing import mix_batches
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
 from mvit_tf.data.video_list import VideoList
@@ -164,15 +166,39 @@ def _train(experiment, directory, strategy):
     _plot_curves(directory)
 
 
+def first_training_batch(experiment: Experiment) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """What the model sees in the first step of training.
+
+    Returns:
+        (clips, labels, class_names): float32 (B, T, H, W, 3) as the model takes them, float32
+        (B, K), one-hot or mixed, and the K names.
+
+    Raises:
+        UserError: of anything that the person at the keyboard can put right.
+    """
+    videos, _ = train_and_validation(experiment, labelled_videos(experiment), saved=None)
+    ledger = OutcomeLedger()
+    with _decode_workers(experiment) as workers, ledger.user_errors():
+        batches = _training_clips(experiment, videos, start_epoch=0, ledger=ledger, workers=workers)
+        clips, labels = next(iter(batches))
+    return clips.numpy(), labels.numpy(), videos.class_names
+
+
 def _training_clips(experiment, videos, *, start_epoch: int, ledger, workers) -> tf.data.Dataset:
-    """Batches of clips and one-hot labels, from an epoch to the last."""
-    num_classes = len(videos.class_names)
+    """Batches of clips and labels, one-hot or mixed, from an epoch to the last."""
+    num_classes, augmentation = len(videos.class_names), experiment.augmentation()
+    batch_size = experiment.train.batch_size
+    if augmentation.mixes and batch_size == 1:
+        raise UserError(
+            "data.mixup_alpha and data.cutmix_alpha mix the clips of a batch: train.batch_size "
+            "must be at least 2, or both of them 0"
+        )
     clips = train_dataset(
         videos,
         sampling=experiment.clip_sampling(),
         preprocessing=experiment.preprocessing(),
-        augmentation=experiment.augmentation(),
-        batch_size=experiment.train.batch_size,
+        augmentation=augmentation,
+        batch_size=batch_size,
         epochs=experiment.train.epochs,
         start_epoch=start_epoch,
         seed=experiment.data.seed,
@@ -180,7 +206,11 @@ def _training_clips(experiment, videos, *, start_epoch: int, ledger, workers) ->
         workers=workers,
         num_parallel=experiment.data.decode_threads,
     )
-    return clips.map(lambda clips, labels: (clips, tf.one_hot(labels, num_classes)))
+    batches = clips.map(lambda clips, labels: (clips, tf.one_hot(labels, num_classes)))
+    if not augmentation.mixes:
+        return batches
+    first = start_epoch * steps_per_epoch(videos, batch_size)
+    return mix_batches(batches, augmentation, seed=experiment.data.seed, start=first)
 
 
 def evaluate(

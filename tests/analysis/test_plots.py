@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mvit_tf.analysis.plots import plot_confusion_matrix, plot_training_curves
+from mvit_tf.analysis.plots import plot_clips, plot_confusion_matrix, plot_training_curves
 from mvit_tf.errors import UserError
 
 TRAINING, VALIDATION = "#2a6fbb", "#e07b39"
@@ -111,6 +111,21 @@ def test_long_names_leave_the_matrix_its_room(tmp_path):
     names = ["pretending to put something on a surface that is not flat " * 2 + c for c in "abcde"]
     dark = share_of_color(picture_of(tmp_path, *names), "#14508c")
     assert dark > 0.02
+
+
+@pytest.mark.filterwarnings("error")
+def test_clips_are_rows_of_evenly_taken_frames(tmp_path):
+    # Frame t of clip n is red at 20 t and green at 200 n.
+    clips = np.zeros((2, 11, 12, 16, 3), np.uint8)
+    clips[..., 0] = 20 * np.arange(11)[:, None, None]
+    clips[1, ..., 1] = 200
+    png = tmp_path / "clips.png"
+    plot_clips(clips, ["left", "0.70 $up$\n0.30 \u0378"], png, num_frames=3)
+    picture = np.round(255 * imread(png)[..., :3]).astype(int)
+    for red in range(0, 201, 20):
+        for green in (0, 200):
+            found = (picture == (red, green, 0)).all(-1).mean()
+            assert found > 0.08 if red in (0, 100, 200) else found < 0.001
 
 
 def test_confusion_matrix_refuses_names_of_another_number():

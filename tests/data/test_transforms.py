@@ -7,6 +7,7 @@ import tensorflow as tf
 from mvit_tf.data.transforms import (
     Augmentation,
     Preprocessing,
+    denormalise,
     evaluation_preprocess,
     random_box,
     temporal_subsample,
@@ -191,6 +192,64 @@ def test_training_is_a_pure_function_of_the_seed():
     np.testing.assert_array_equal(graph(frames), clip(1, 2))
 
 
+EVERYTHING = Augmentation(
+    rand_augment="rand-m7-n4-mstd0.5-inc1", color_jitter=0.4, random_erasing=0.5
+)
+
+
+def test_everything_together_is_a_pure_function_of_the_seed():
+    preprocessing = Preprocessing(size=(24, 32), short_side=24, **NORMALISED)
+    frames = frames_of(3, 50, 70, 3)
+    seeds = [[9, number] for number in range(12)]
+    eager = np.stack(
+        [training_preprocess(frames, preprocessing, EVERYTHING, tf.constant(s)) for s in seeds]
+    )
+    dataset = tf.data.Dataset.from_tensor_slices(seeds)
+    dataset = dataset.map(lambda seed: training_preprocess(frames, preprocessing, EVERYTHING, seed))
+    assert dataset.element_spec == tf.TensorSpec((3, 24, 32, 3), tf.float32)
+    np.testing.assert_array_equal(np.stack(list(dataset.as_numpy_iterator())), eager)
+    assert len({clip.tobytes() for clip in eager}) == 12
+
+
+def test_crop_and_flip_are_the_same_whatever_follows_them():
+    """So that a model trained before there was anything else saw the same clips."""
+    preprocessing = Preprocessing(size=(24, 32), short_side=24, **RAW)
+    frames = frames_of(2, 50, 70, 3)
+    erased = Augmentation(random_erasing=1.0)
+    for number in range(6):
+        seed = tf.constant([1, number])
+        plain = training_preprocess(frames, preprocessing, Augmentation(), seed).numpy()
+        clip = training_preprocess(frames, preprocessing, erased, seed).numpy()
+        kept = (clip == plain).all((0, 3))
+        assert 0.6 < kept.mean() < 0.99
+        box_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
+        top, left, height, width = random_box(50, 70, erased, box_seed)
+        crop = frames[0, top : top + height, left : left + width]
+        if tf.random.stateless_uniform([], flip_seed) < 0.5:
+            crop = crop[:, ::-1]
+        np.testing.assert_allclose(plain[0], bilinear(crop, 24, 32), atol=1e-2)
+
+
+def test_what_is_random_in_a_clip_is_the_same_in_every_frame():
+    """Frames that are alike stay alike, but for the noise of erasing."""
+    preprocessing = Preprocessing(size=(32, 32), short_side=32, **RAW)
+    frames = np.repeat(frames_of(1, 40, 40, 3), 5, axis=0)
+    augmentation = Augmentation(rand_augment="rand-m7-n4-mstd0.5-inc1", color_jitter=0.4)
+    for number in range(20):
+        clip = training_preprocess(frames, preprocessing, augmentation, tf.constant([6, number]))
+        np.testing.assert_array_equal(clip, np.repeat(clip[:1], 5, axis=0))
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_pixels_come_back_from_normalised_frames(order):
+    preprocessing = Preprocessing(size=(8, 8), short_side=8, channel_order=order, **NORMALISED)
+    frames = frames_of(2, 8, 8, 3)
+    clips = evaluation_preprocess(frames, preprocessing)
+    np.testing.assert_array_equal(denormalise(clips, preprocessing), frames)
+    noise = denormalise(np.full((1, 1, 1, 3), 9.0), preprocessing)
+    assert noise.dtype == np.uint8 and noise.ravel().tolist() == [255, 255, 255]
+
+
 def test_no_augmentation_is_a_plain_resize():
     preprocessing = Preprocessing(size=(12, 12), short_side=12, **RAW)
     frames = frames_of(2, 30, 30, 3)
@@ -236,6 +295,11 @@ def test_plain_data_round_trip():
         (lambda: Preprocessing(size=(8, 8), channel_order="gbr"), "'gbr'"),
         (lambda: Augmentation(scale=(0.5, 1.5)), "scale.*1.5"),
         (lambda: Augmentation(ratio=(2, 1)), r"ratio.*\(2, 1\)"),
+        (lambda: Augmentation(rand_augment="rand-m7"), "rand_augment='rand-m7'.*inc1"),
+        (lambda: Augmentation(color_jitter=-0.1), "color_jitter=-0.1 must be at least 0"),
+        (lambda: Augmentation(random_erasing=1.5), "random_erasing=1.5 must be at most 1"),
+        (lambda: Augmentation(mixup_alpha=-1.0), "mixup_alpha=-1.0 must be at least 0"),
+        (lambda: Augmentation(mixup_switch_prob=2.0), "mixup_switch_prob=2.0 must be at most 1"),
         (
             lambda: evaluation_preprocess(
                 np.zeros((1, 9, 9, 3), np.uint8), Preprocessing(size=(8, 8)), "middle"

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
 from mvit_tf.training import callbacks, trained_model, trainer
 from mvit_tf.training.checkpoints import read_progress
+from mvit_tf.training.experiment import load_experiment
 from tests.training.tiny import write_config, write_videos
 from tests.training.two_devices import run_on_two_devices
 
@@ -186,6 +188,42 @@ def test_options_of_speed_and_memory_train_to_the_same_weights(tmp_path, config)
         assert other["optimizer/vars/0"] == 4
         for name in ("layers/dense/vars/0", "layers/patch_embedding/vars/0"):
             np.testing.assert_allclose(other[name], plain[name], atol=2e-4, err_msg=option)
+
+
+AUGMENTED = (
+    "data.rand_augment=rand-m7-n4-mstd0.5-inc1,data.color_jitter=0.4,data.random_erasing=0.25,"
+    "data.mixup_alpha=0.8,data.cutmix_alpha=1.0,train.epochs=3"
+)
+
+
+def test_a_resumed_run_sees_the_clips_of_an_uninterrupted_one(config):
+    experiment = load_experiment(config, AUGMENTED)
+    training, _ = trainer._training_videos(experiment)
+
+    def batches(start_epoch):
+        made = trainer._training_clips(
+            experiment, training, start_epoch=start_epoch, ledger=OutcomeLedger()
+        )
+        assert [spec.shape for spec in made.element_spec] == [(8, 4, 32, 32, 3), (8, 8)]
+        return list(made.as_numpy_iterator())
+
+    whole, resumed = batches(0), batches(2)
+    assert len(whole) == 9 and len(resumed) == 3
+    for (clips, labels), (again, labels_again) in zip(whole[6:], resumed, strict=True):
+        np.testing.assert_array_equal(again, clips)
+        np.testing.assert_array_equal(labels_again, labels)
+    weights = [labels.max() for _, labels in whole]
+    assert len(set(weights)) > 6 and min(weights) < 0.95
+    clips, labels, class_names = trainer.first_training_batch(experiment)
+    np.testing.assert_array_equal(clips, whole[0][0])
+    np.testing.assert_array_equal(labels, whole[0][1])
+    assert class_names == training.class_names
+
+
+def test_mixing_needs_two_clips(config):
+    experiment = load_experiment(config, "data.mixup_alpha=0.8,train.batch_size=1")
+    with pytest.raises(UserError, match="train.batch_size must be at least 2"):
+        trainer.first_training_batch(experiment)
 
 
 def test_one_class_only_is_refused(tmp_path, config, videos):
