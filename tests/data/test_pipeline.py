@@ -271,8 +271,9 @@ def views(videos, *, ledger=None, **changes):
         "batch_size": 8,
         "num_parallel": 3,
         "ledger": OutcomeLedger() if ledger is None else ledger,
+        **changes,
     }
-    dataset = evaluation_views(videos, **{**options, **changes})
+    dataset = evaluation_views(videos, **options)
     clips, index = dataset.element_spec
     assert clips.shape == (None, 4, *options["preprocessing"].size, 3)
     assert index.shape == (None,) and index.dtype == tf.int64
