@@ -7,15 +7,13 @@ import numpy as np
 
 from mvit_tf.data.decoding import DecodeError, open_video
 
-# Frames are handed on in parts of so many bytes, a clip of ordinary size in one, and all clips
-# of a video are decoded in one pass where their frames are no more than so many.
+# Frames are handed on in parts of so many bytes: a clip of ordinary size in one, of 4K one by one.
 _PART_BYTES = 2**24
-_ONE_PASS_BYTES = 2**26
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClipFrames:
-    """Clips that are decoded together; the frames follow it, in parts.
+    """What comes before the frames of a video's clips.
 
     Attributes:
         picks: int64 (n, T). The clips' frames as indices into the distinct frames that follow.
@@ -55,28 +53,43 @@ def training_frames(path, sampling, seed, segment=None):
 
 
 def evaluation_frames(path, sampling, num_clips, segment=None):
-    """The frames of evenly spread clips, as many together as bring little memory.
+    """The frames of evenly spread clips, each once, though clips overlap.
 
     Args:
         path, sampling, segment: see `training_frames`.
         num_clips: int.
 
     Yields:
-        ClipFrames and parts as `training_frames`, until every clip has come.
+        ClipFrames with all clips, then their frames in parts, uint8 (k, H, W, 3).
+
+    Raises:
+        DecodeError: as `training_frames`.
+    """
+    with open_video(path) as video:
+        first, count = _range(video, segment)
+        indices = first + sampling.evaluation_indices(count, video.info.fps, num_clips)
+        yield from _frames(video, indices, sampling, count)
+
+
+def whole_clips(path, sampling, num_clips):
+    """Evenly spread clips as they are decoded, one after the other.
+
+    Args:
+        path: path of the file.
+        sampling: ClipSampling.
+        num_clips: int.
+
+    Yields:
+        uint8 array (T, H, W, 3) for each clip.
 
     Raises:
         DecodeError: as `training_frames`.
     """
     with open_video(path) as video:
         info = video.info
-        first, count = _range(video, segment)
-        indices = first + sampling.evaluation_indices(count, info.fps, num_clips)
-        frame_bytes = 3 * info.width * info.height
-        if np.unique(indices).size * frame_bytes <= _ONE_PASS_BYTES:
-            yield from _frames(video, indices, sampling, count)
-        else:
-            for clip in indices:
-                yield from _frames(video, clip[None], sampling, count)
+        indices = sampling.evaluation_indices(info.num_frames, info.fps, num_clips)
+        _refuse_short(video, sampling, info.num_frames)
+        yield from video.clips_at_indices(indices)
 
 
 def _range(video, segment):
@@ -97,18 +110,24 @@ def _range(video, segment):
 
 def _frames(video, indices, sampling, count):
     info = video.info
-    padded = sampling.is_longer_than(count, info.fps)
-    if padded and sampling.short_videos == "reject":
-        raise DecodeError(
-            video.path,
-            "too_short",
-            f"{count} frames, {count / info.fps:.2f} s, are shorter than a clip",
-        )
+    padded = _refuse_short(video, sampling, count)
     distinct, picks = np.unique(indices, return_inverse=True)
     yield ClipFrames(picks.reshape(indices.shape), len(distinct), padded, info.width, info.height)
     step = max(_PART_BYTES // (3 * info.width * info.height), 1)
     for start in range(0, len(distinct), step):
         yield video.frames_at_indices(distinct[start : start + step])
+
+
+def _refuse_short(video, sampling, count):
+    """Whether `count` frames are shorter than a clip, where that is not refused."""
+    padded = sampling.is_longer_than(count, video.info.fps)
+    if padded and sampling.short_videos == "reject":
+        raise DecodeError(
+            video.path,
+            "too_short",
+            f"{count} frames, {count / video.info.fps:.2f} s, are shorter than a clip",
+        )
+    return padded
 
 
 def gather_clips(items, shrink):
@@ -119,34 +138,17 @@ def gather_clips(items, shrink):
         shrink: function of (uint8 (k, H, W, 3), ClipFrames), the frames of each part, to an array
             (k, ...); called part by part, so that large frames are never all in memory.
 
-    Yields:
-        (array (n, T, ...), ClipFrames) for the n clips that were decoded together.
+    Returns:
+        (array (n, T, ...), ClipFrames).
     """
     # Closed whatever happens: a worker is held until then.
     with contextlib.closing(items):
-        for clip in items:
-            parts, have = [], 0
-            while have < clip.num_frames:
-                frames = next(items)
-                have += len(frames)
-                parts.append(shrink(frames, clip))
-            whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            yield whole[clip.picks], clip
-
-
-def decode_clips(path, sampling, num_clips):
-    """The evaluation clips of one video, all in memory.
-
-    Args:
-        path: path of the file.
-        sampling: ClipSampling.
-        num_clips: int.
-
-    Returns:
-        uint8 array (num_clips, T, height, width, 3).
-
-    Raises:
-        DecodeError: the file does not give every frame of every clip.
-    """
-    items = evaluation_frames(path, sampling, num_clips)
-    return np.concatenate([clips for clips, _ in gather_clips(items, lambda frames, _: frames)])
+        facts = next(items)
+        done = 0
+        for frames in items:
+            part = shrink(frames, facts)
+            if not done:
+                distinct = np.empty((facts.num_frames, *part.shape[1:]), part.dtype)
+            distinct[done : done + len(part)] = part
+            done += len(part)
+    return distinct[facts.picks], facts

@@ -163,19 +163,15 @@ def evaluation_views(
         """float32 (num_clips * num_crops, T, h, w, 3); no view of a video that cannot be decoded"""
         segment = video_list.segment(index)
         items = run(evaluation_frames, video_list.paths[index], sampling, num_clips, segment)
-        # Of one piece from the start: with many views, copies of it would be most of the memory.
-        views = np.empty([num_clips, num_crops, *clip_shape], np.float32)
-        done, padded = 0, False
         try:
-            for clips, facts in gather_clips(items, shrink):
-                views[done : done + len(clips)] = clips.swapaxes(1, 2)
-                done, padded = done + len(clips), facts.padded
+            clips, facts = gather_clips(items, shrink)
         except DecodeError as error:
             ledger.record(video_list.name(index), error.outcome, error.detail)
             ledger.stop_after_many_in_a_row()
             return np.zeros([0, *clip_shape], np.float32)
-        ledger.record(video_list.name(index), PADDED if padded else OK)
-        return views.reshape(-1, *clip_shape)
+        ledger.record(video_list.name(index), PADDED if facts.padded else OK)
+        # (n, T, crops, h, w, 3) to one view after the other, clip by clip and crop by crop.
+        return clips.swapaxes(1, 2).reshape(-1, *clip_shape)
 
     def shrink(frames, _):
         with tf.device(_ON_CPU):
@@ -254,7 +250,7 @@ class _TrainingClips:
 
         path, segment = self._videos.paths[video], self._videos.segment(video)
         items = self._run(training_frames, path, self._sampling, start_seed, segment)
-        ((clips, facts),) = gather_clips(items, shrink)
+        clips, facts = gather_clips(items, shrink)
         return clips[0], facts.padded
 
     def _epoch_order(self, epoch):

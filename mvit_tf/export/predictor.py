@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mvit_tf.data.clips import evaluation_frames, gather_clips
+from mvit_tf.data.clips import evaluation_frames, gather_clips, whole_clips
+from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import evaluation_preprocess
 from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
@@ -74,23 +75,15 @@ class VideoPredictor:
         Raises:
             DecodeError: the video cannot be decoded.
         """
-        frames = evaluation_frames(
-            os.fspath(path), self.metadata.sampling, self.metadata.num_clips
-        )
-        probabilities = [
-            # Clip by clip: full-size frames become floats before they are shrunk.
-            self._probabilities(clip[np.newaxis])[0]
-            for clips, _ in gather_clips(frames, lambda part, _: self._prepare(part))
-            for clip in clips
-        ]
-        return np.mean(probabilities, axis=0)
+        clips = self._clips(os.fspath(path), self.metadata.sampling, self.metadata.num_clips)
+        return np.mean([self._probabilities(clip[np.newaxis])[0] for clip in clips], axis=0)
 
-    def _prepare(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 (k, H, W, 3) of a part of a clip -> what `_probabilities` takes of it."""
-        return frames
+    def _clips(self, path: str, sampling: ClipSampling, num_clips: int) -> Iterable[np.ndarray]:
+        """The clips of a video, each as `_probabilities` takes it."""
+        raise NotImplementedError
 
     def _probabilities(self, frames: np.ndarray) -> np.ndarray:
-        """Prepared frames (1, T, ...) -> float32 (1, K)."""
+        """A clip (1, T, ...) -> float32 (1, K)."""
         raise NotImplementedError
 
 
@@ -109,8 +102,12 @@ class ModelPredictor(VideoPredictor):
         super().__init__(model_metadata(model, num_clips))
         self._model = model
 
-    def _prepare(self, frames):
-        return evaluation_preprocess(frames, self.metadata.preprocessing).numpy()
+    def _clips(self, path, sampling, num_clips):
+        # The frames are shrunk as they come: those of all clips would fill the memory.
+        return gather_clips(
+            evaluation_frames(path, sampling, num_clips),
+            lambda frames, _: evaluation_preprocess(frames, self.metadata.preprocessing).numpy(),
+        )[0]
 
     def _probabilities(self, frames):
         logits = self._model(keras.ops.convert_to_tensor(frames), training=False)
@@ -136,6 +133,9 @@ class SavedModelPredictor(VideoPredictor):
         # Held because the signature's variables live only as long as the loaded object.
         self._loaded = tf.saved_model.load(str(self.directory))
         self._serve = self._loaded.signatures[SIGNATURE]
+
+    def _clips(self, path, sampling, num_clips):
+        return whole_clips(path, sampling, num_clips)
 
     def _probabilities(self, frames):
         return self._serve(frames=tf.constant(frames))["probabilities"].numpy()

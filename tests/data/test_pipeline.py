@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.python.framework import config
 
 from mvit_tf.data import clips as clips_module
-from mvit_tf.data.clips import decode_clips
+from mvit_tf.data.clips import whole_clips
 from mvit_tf.data.decode_workers import DecodeWorkers
 from mvit_tf.data.decoding import DecodeError, open_video
 from mvit_tf.data.outcomes import OutcomeLedger
@@ -289,7 +289,7 @@ def test_views_come_video_by_video_clip_by_clip_crop_by_crop(videos):
     small = Preprocessing(size=(16, 16), short_side=16)  # Three crops: short side = crop.
     expected = [
         evaluation_preprocess(clip, small, crop)
-        for clip in decode_clips(videos.paths[7], SAMPLING, 2)
+        for clip in whole_clips(videos.paths[7], SAMPLING, 2)
         for crop in ("left", "center", "right")
     ]
     np.testing.assert_allclose(clips[42:48], expected, atol=1e-6)
@@ -299,7 +299,7 @@ def test_views_come_video_by_video_clip_by_clip_crop_by_crop(videos):
 def test_one_crop_is_the_centre_of_the_larger_resize(videos):
     ((clips, index),) = views(videos.subset([4]), num_clips=1, num_crops=1)
     assert index.tolist() == [0]
-    (clip,) = decode_clips(videos.paths[4], SAMPLING, 1)
+    (clip,) = whole_clips(videos.paths[4], SAMPLING, 1)
     expected = evaluation_preprocess(clip, PREPROCESSING, "center")
     np.testing.assert_allclose(clips[0], expected, atol=1e-6)
 
@@ -345,7 +345,6 @@ def test_however_it_is_decoded_the_pixels_are_the_same(videos, monkeypatch, way)
         if way == "small parts":
             options = {}
             monkeypatch.setattr(clips_module, "_PART_BYTES", 2 * 24 * 32 * 3)
-            monkeypatch.setattr(clips_module, "_ONE_PASS_BYTES", 1)
         assert_same(batches(videos, epochs=2, **options), expected[0])
         assert_same(views(videos, num_clips=3, **options), expected[1])
 
@@ -374,11 +373,13 @@ def test_a_video_on_which_the_decoder_dies_is_replaced_and_the_run_goes_on(video
 def test_what_short_videos_do(tmp_path):
     path = str(write_numbered(tmp_path / "short.mp4", 5))
     rule = functools.partial(ClipSampling, 8, 1.0, 30.0, "stride")
-    assert read_numbers(decode_clips(path, rule(), 1)).tolist() == [[0, 1, 2, 3, 4, 4, 4, 4]]
+    (clip,) = whole_clips(path, rule(), 1)
+    assert read_numbers(clip).tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
     again = rule(short_videos="loop")
-    assert read_numbers(decode_clips(path, again, 1)).tolist() == [[0, 1, 2, 3, 4, 0, 1, 2]]
+    (clip,) = whole_clips(path, again, 1)
+    assert read_numbers(clip).tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
     with pytest.raises(DecodeError, match="short.mp4: 5 frames, 0.17 s, are shorter") as caught:
-        decode_clips(path, rule(short_videos="reject"), 1)
+        list(whole_clips(path, rule(short_videos="reject"), 1))
     assert caught.value.outcome == "too_short"
 
 
@@ -415,9 +416,9 @@ def test_clips_of_a_segment_lie_in_it(tmp_path):
     )  # fmt: skip
 
 
-def test_decode_clips_gives_the_frames_of_the_rule(tmp_path):
+def test_whole_clips_are_the_frames_of_the_rule(tmp_path):
     path = write_numbered(tmp_path / "long.mp4", 46)
-    clips = decode_clips(path, ClipSampling(8, 2), 3)
+    clips = np.stack(list(whole_clips(path, ClipSampling(8, 2), 3)))
     assert clips.shape == (3, 8, 64, 80, 3) and clips.dtype == np.uint8
     first = [0, 2, 4, 6, 8, 10, 12, 15]
     expected = [[start + index for index in first] for start in (0, 15, 30)]
