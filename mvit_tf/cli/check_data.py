@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label_map", metavar="FILE", help="the class names in index order, as data.label_map"
     )
     parser.add_argument(
-        "--threads",
+        "--workers",
+        "--threads",  # its former name
         type=positive_int,
         default=os.cpu_count(),
         metavar="N",
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     mistakes = []
     lists = _load(arguments, mistakes)
     paths = list(dict.fromkeys(path for videos in lists.values() for path in videos.paths))
-    decoded = _decode_all(paths, arguments.threads)
+    decoded = _decode_all(paths, arguments.workers)
     files = [file for file, _ in decoded]
     passed_over = list(dict.fromkeys(e for videos in lists.values() for e in videos.passed_over))
     alike = _look_alikes(decoded, lists)
@@ -104,7 +105,7 @@ class CheckedFile:
 
     Args:
         path, outcome, detail: as in `OutcomeLedger`.
-        readable: float, share of the frames before the first damage.
+        readable: float, share of the frames that are not damaged or lost.
         duration: float, seconds.
         fps: float.
         width, height: int, pixels as shown.
@@ -123,36 +124,25 @@ class CheckedFile:
 
 
 def check_file(path: str):
-    """Decodes every frame of a video; keeps none.
+    """Decodes every frame of a video; keeps none. To be run by `DecodeWorkers`.
 
-    Returns:
-        (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed).
+    Yields:
+        (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed),
+        once.
     """
-    from mvit_tf.data.decoding import DecodeError, open_video
+    from mvit_tf.data.decoding import open_video
     from mvit_tf.data.look_alikes import moments, thumbnail
+    from mvit_tf.data.video_scan import scan_video
 
-    known, done = {}, 0
-    try:
-        with open_video(path) as reader:
-            info = reader.info
-            known = {name: getattr(info, name) for name in ("duration", "fps", "width", "height")}
-            known["codec"] = _codec(path)
-            chosen, thumbnails = moments(info.num_frames), []
-            for index in range(info.num_frames):
-                (frame,) = reader.frames_at_indices([index])
-                if index in chosen:
-                    thumbnails.append(thumbnail(frame))
-                done = (index + 1) / info.num_frames
-    except DecodeError as error:
-        return CheckedFile(path, error.outcome, error.detail, done, **known), []
-    return CheckedFile(path, readable=done, **known), thumbnails
-
-
-def _codec(path):
-    import av
-
-    with av.open(f"file:{path}", metadata_errors="replace") as container:
-        return container.streams.best("video").codec_context.name
+    scan = scan_video(path)
+    names = ("duration", "fps", "width", "height", "codec")
+    known = {name: getattr(scan.info, name) for name in names}
+    if scan.num_damaged:
+        yield CheckedFile(path, "decode_error", scan.detail, 1 - scan.damaged_share, **known), []
+        return
+    with open_video(path) as video:
+        frames = video.frames_at_indices(moments(scan.info.num_frames))
+    yield CheckedFile(path, readable=1.0, **known), [thumbnail(frame) for frame in frames]
 
 
 def _load(arguments, mistakes):
@@ -182,10 +172,24 @@ def _load(arguments, mistakes):
     return lists
 
 
-def _decode_all(paths, threads):
-    """What `check_file` returns, in the order of the paths."""
-    with ThreadPoolExecutor(threads) as pool, progress("decoding") as show:
-        futures = [pool.submit(check_file, path) for path in paths]
+def _decode_all(paths, count):
+    """What `check_file` yields, in the order of the paths."""
+    from mvit_tf.data.decode_workers import DecodeWorkers
+    from mvit_tf.data.decoding import DecodeError
+
+    def check(path):
+        try:
+            (checked,) = workers.run(check_file, path)
+        except DecodeError as error:
+            return CheckedFile(path, error.outcome, error.detail), []
+        return checked
+
+    with (
+        DecodeWorkers(count) as workers,
+        ThreadPoolExecutor(count) as pool,
+        progress("decoding") as show,
+    ):
+        futures = [pool.submit(check, path) for path in paths]
         try:
             for done, _ in enumerate(as_completed(futures), start=1):
                 show(done, len(futures))

@@ -29,7 +29,7 @@ def damage_pictures(path):
 
 
 def test_good_videos_are_counted(folder, capsys):
-    assert main(["check-data", str(folder), "--threads", "2"]) == 0
+    assert main(["check-data", str(folder), "--workers", "2"]) == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1].split() == ["ok", "3"]
     assert printed.err == ""
