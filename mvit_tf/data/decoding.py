@@ -22,6 +22,7 @@ from mvit_tf.data.video_file import (
     DecodeError,
     check_file,
     open_container,
+    read_packets,
     stamps_by_dts,
     video_stream,
 )
@@ -74,8 +75,12 @@ def open_video(path):
     """
     path = os.fspath(path)
     check_file(path)
-    with contextlib.ExitStack() as files:
-        yield VideoReader(path, files)
+    reader = VideoReader(path)
+    try:
+        reader.open()
+        yield reader
+    finally:
+        reader.close()
 
 
 class VideoReader:
@@ -87,20 +92,23 @@ class VideoReader:
         clock: FrameClock.
     """
 
-    def __init__(self, path, files):
+    def __init__(self, path):
         self.path = path
-        self._files = files
+        self._container = self._pictures = None
+
+    def open(self):
+        """Opens the file, decodes its first frame and finds its rate and length."""
         self._open()
         self.clock = FrameClock(self._stream, stamps_by_dts(self._container))
         self._reformatter = VideoReformatter()
         first = next(self._pictures, None)
         if first is None:
             reason = self._damage or "the video stream is empty"
-            raise DecodeError(path, "no_frames", f"no frame can be decoded: {reason}")
+            raise DecodeError(self.path, "no_frames", f"no frame can be decoded: {reason}")
         self._display = Display.of(first)
         self._stored_size = first.width, first.height
         start_stamp = self.clock.stamp(first)
-        timing = video_timing(path, self._container, self._stream, start_stamp)
+        timing = video_timing(self.path, self._container, self._stream, start_stamp)
         self.clock.start(first, timing)
         self._period = 1 / timing.fps
         # Time stamps after a seek in an MPEG program stream may be a frame off, and those of
@@ -118,6 +126,14 @@ class VideoReader:
             height=height,
             rotation=self._display.rotation,
         )
+
+    def close(self):
+        """Closes the file and lets go of all frames; harmless where it is closed."""
+        if self._pictures:
+            self._pictures.close()
+        self._shown = self._pending = self._pictures = None
+        if self._container:
+            self._container.close()
 
     def frames_at_indices(self, indices):
         """The pictures shown at the moments ``index / fps`` after the first frame.
@@ -211,8 +227,8 @@ class VideoReader:
 
     def _open(self):
         """Opens the file anew, at its start."""
-        self._files.close()
-        self._container = self._files.enter_context(open_container(self.path))
+        self.close()
+        self._container = open_container(self.path)
         self._stream = video_stream(self.path, self._container)
         self._damage = None
         self._pictures = self._decode()
@@ -247,7 +263,7 @@ class VideoReader:
     def _decode(self):
         """Yields pictures from where the container stands until its end or the first damage."""
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in read_packets(self._container, self._stream):
                 for picture in packet.decode():
                     if picture.is_corrupt:
                         self._damage = "a damaged frame"

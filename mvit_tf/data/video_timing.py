@@ -13,7 +13,7 @@ import os
 import av
 import numpy as np
 
-from mvit_tf.data.video_file import open_container, stamps_by_dts
+from mvit_tf.data.video_file import open_container, read_packets, stamps_by_dts
 
 # Steps of the time stamps that tell two joined files from a video with gaps, in seconds.
 _STEP_BACK = 0.1
@@ -141,7 +141,7 @@ def _read_extent(path, stream, start_stamp, limit=math.inf):
     with open_container(path) as container:
         by_dts = stamps_by_dts(container)
         with contextlib.suppress(av.FFmpegError):  # Damage: the packets before it count.
-            for packet in container.demux():
+            for packet in read_packets(container):
                 if not packet.size or packet.is_discard:
                     continue
                 stamp = packet.dts if by_dts or packet.pts is None else packet.pts
@@ -193,7 +193,8 @@ def _typical_distance(steps):
         return 0.0
     # The mean of those like the median: time stamps are rounded to the file's ticks.
     median = np.median(forward)
-    return float(forward[abs(forward - median) < median / 2].mean())
+    near = forward[abs(forward - median) < median / 2]
+    return float(near.mean() if len(near) else median)
 
 
 def _stated_length(container, stream):
