@@ -62,7 +62,7 @@ MUTATIONS = (flip, flip_header, zero, truncate, remove, swap, repeat)
 
 
 def outcome_of(path):
-    """"ok", or the outcome of the DecodeError; anything else is a defect and is raised."""
+    """ "ok", or the outcome of the DecodeError; anything else is a defect and is raised."""
     try:
         with open_video(path) as video:
             info = video.info

@@ -7,6 +7,7 @@ import pytest
 
 from mvit_tf.data import video_timing
 from mvit_tf.data.decoding import DecodeError, open_video
+from mvit_tf.data.video_scan import scan_video
 
 from .videos import (
     MATROSKA_LENGTH,
@@ -19,7 +20,9 @@ from .videos import (
     remove_matroska_rate,
     remux,
     shown_by_time,
+    write_audio,
     write_numbered,
+    write_video,
 )
 
 VP8 = {"codec": "libvpx", "deadline": "realtime", "cpu-used": "8"}
@@ -230,6 +233,22 @@ def test_joined_files_of_far_later_stamps(tmp_path):
     first = write_numbered(tmp_path / "first.ts", 45)
     second = write_numbered(tmp_path / "second.ts", 45, stamps=3600 + np.arange(45) / 30)
     assert read_all(join(tmp_path / "joined.ts", first, second))[1] == [*range(45), *range(45)]
+
+
+def test_stream_that_first_appears_midway(tmp_path):
+    # Behind the 5 MB that FFmpeg looks at on opening.
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (480, 640, 3), np.uint8) for _ in range(30)]
+    options = {"codec": "mpeg2video", "gop": 1, "qmin": "1", "qmax": "1"}
+    picture = write_video(tmp_path / "picture.mpg", noise, **options)
+    assert picture.stat().st_size > 6_000_000
+    sound = write_audio(tmp_path / "sound.mpg", codec="mp2")
+    path = join(tmp_path / "both.mpg", picture, sound)
+    with open_video(picture) as video, open_video(path) as same:
+        assert same.info == video.info and video.info.num_frames == 30
+        last = video.frames_at_indices([29])
+        np.testing.assert_array_equal(same.frames_at_indices([29]), last)
+    assert scan_video(path).num_decoded == 30
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mov", ".flv"])
