@@ -32,8 +32,10 @@ __all__ = ["OUTCOMES", "DecodeError", "VideoInfo", "VideoReader", "open_video"]
 
 # A frame stamped up to this share of a frame period late still counts as on time.
 _LATENESS = 0.25
-# Decoders may hold frames back, so a seek aims this many frame periods early.
+# Decoders may hold frames back, so a seek aims this many frame periods early. Where the file has
+# no index, it may end between keyframes: then the next try aims seconds earlier.
 _SEEK_MARGIN = 3
+_EARLIER_SEEKS = (0.0, 2.5, 12.0)
 # Where the file has no index of keyframes, only a gap this long is worth a seek, in seconds.
 _BLIND_SEEK_GAP = 10.0
 
@@ -235,16 +237,18 @@ class VideoReader:
 
     def _restart(self, moment):
         """Goes on decoding at the keyframe before `moment`, or at the start of the file."""
-        self._shown = self._pending = None
-        if not (self._seekable and self._seek(moment)):
-            self._open()
-            self._pending = self._next(None)
+        for earlier in _EARLIER_SEEKS:
+            self._shown = self._pending = None
+            target = self._seek_stamp(moment - earlier)
+            if not self._seekable or target <= self.clock.first_stamp:
+                break
+            if self._seek(target) and self._pending and self._pending.start <= moment:
+                return
+        self._open()
+        self._pending = self._next(None)
 
-    def _seek(self, moment):
-        """Whether decoding can go on at the keyframe before `moment`."""
-        target = self._seek_stamp(moment)
-        if target <= self.clock.first_stamp:
-            return False
+    def _seek(self, target):
+        """Whether decoding can go on at the keyframe before the time stamp `target`."""
         try:
             self._container.seek(target, stream=self._stream)
         except av.FFmpegError:
@@ -288,7 +292,9 @@ class VideoReader:
     def _failure(self):
         reached = self._shown.end if self._shown else 0.0
         reach = f"{reached:.2f} of {self.info.duration:.2f} s"
-        if self._damage:
+        if self._damage and self.clock.joined:
+            detail = f"can be read up to {reach} only, where another file is joined to it"
+        elif self._damage:
             detail = f"can be read up to {reach} only: {self._damage}"
         else:
             detail = f"ends after {reach}: the file is cut off"
