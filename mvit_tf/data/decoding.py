@@ -256,8 +256,11 @@ class VideoReader:
         self._damage = None
         self._pictures = self._decode()
         self._pending = self._next(None)
-        # Pictures after a keyframe that builds on others before it are not those of the video.
-        if self._pending and self._pending.picture.pict_type in (PictureType.P, PictureType.B):
+        # B-frames shown before the keyframe may build on pictures that were passed over.
+        while self._pending and self._pending.picture.pict_type == PictureType.B:
+            self._pending = self._next(self._pending)
+        # A keyframe that is itself a P-frame builds on others: what follows it is not exact.
+        if self._pending and self._pending.picture.pict_type == PictureType.P:
             self._seekable = False
         return self._seekable
 
