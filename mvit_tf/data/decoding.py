@@ -22,6 +22,7 @@ from mvit_tf.data.video_file import (
     DecodeError,
     check_file,
     open_container,
+    read_packets,
     stamps_by_dts,
     video_stream,
 )
@@ -31,8 +32,10 @@ __all__ = ["OUTCOMES", "DecodeError", "VideoInfo", "VideoReader", "open_video"]
 
 # A frame stamped up to this share of a frame period late still counts as on time.
 _LATENESS = 0.25
-# Decoders may hold frames back, so a seek aims this many frame periods early.
+# Decoders may hold frames back, so a seek aims this many frame periods early. Where the file has
+# no index, it may end between keyframes: then the next try aims seconds earlier.
 _SEEK_MARGIN = 3
+_EARLIER_SEEKS = (0.0, 2.5, 12.0)
 # Where the file has no index of keyframes, only a gap this long is worth a seek, in seconds.
 _BLIND_SEEK_GAP = 10.0
 
@@ -74,8 +77,12 @@ def open_video(path):
     """
     path = os.fspath(path)
     check_file(path)
-    with contextlib.ExitStack() as files:
-        yield VideoReader(path, files)
+    reader = VideoReader(path)
+    try:
+        reader.open()
+        yield reader
+    finally:
+        reader.close()
 
 
 class VideoReader:
@@ -87,20 +94,23 @@ class VideoReader:
         clock: FrameClock.
     """
 
-    def __init__(self, path, files):
+    def __init__(self, path):
         self.path = path
-        self._files = files
+        self._container = self._pictures = None
+
+    def open(self):
+        """Opens the file, decodes its first frame and finds its rate and length."""
         self._open()
         self.clock = FrameClock(self._stream, stamps_by_dts(self._container))
         self._reformatter = VideoReformatter()
         first = next(self._pictures, None)
         if first is None:
             reason = self._damage or "the video stream is empty"
-            raise DecodeError(path, "no_frames", f"no frame can be decoded: {reason}")
+            raise DecodeError(self.path, "no_frames", f"no frame can be decoded: {reason}")
         self._display = Display.of(first)
         self._stored_size = first.width, first.height
         start_stamp = self.clock.stamp(first)
-        timing = video_timing(path, self._container, self._stream, start_stamp)
+        timing = video_timing(self.path, self._container, self._stream, start_stamp)
         self.clock.start(first, timing)
         self._period = 1 / timing.fps
         # Time stamps after a seek in an MPEG program stream may be a frame off, and those of
@@ -118,6 +128,14 @@ class VideoReader:
             height=height,
             rotation=self._display.rotation,
         )
+
+    def close(self):
+        """Closes the file and lets go of all frames; harmless where it is closed."""
+        if self._pictures:
+            self._pictures.close()
+        self._shown = self._pending = self._pictures = None
+        if self._container:
+            self._container.close()
 
     def frames_at_indices(self, indices):
         """The pictures shown at the moments ``index / fps`` after the first frame.
@@ -211,24 +229,26 @@ class VideoReader:
 
     def _open(self):
         """Opens the file anew, at its start."""
-        self._files.close()
-        self._container = self._files.enter_context(open_container(self.path))
+        self.close()
+        self._container = open_container(self.path)
         self._stream = video_stream(self.path, self._container)
         self._damage = None
         self._pictures = self._decode()
 
     def _restart(self, moment):
         """Goes on decoding at the keyframe before `moment`, or at the start of the file."""
-        self._shown = self._pending = None
-        if not (self._seekable and self._seek(moment)):
-            self._open()
-            self._pending = self._next(None)
+        for earlier in _EARLIER_SEEKS:
+            self._shown = self._pending = None
+            target = self._seek_stamp(moment - earlier)
+            if not self._seekable or target <= self.clock.first_stamp:
+                break
+            if self._seek(target) and self._pending and self._pending.start <= moment:
+                return
+        self._open()
+        self._pending = self._next(None)
 
-    def _seek(self, moment):
-        """Whether decoding can go on at the keyframe before `moment`."""
-        target = self._seek_stamp(moment)
-        if target <= self.clock.first_stamp:
-            return False
+    def _seek(self, target):
+        """Whether decoding can go on at the keyframe before the time stamp `target`."""
         try:
             self._container.seek(target, stream=self._stream)
         except av.FFmpegError:
@@ -236,8 +256,11 @@ class VideoReader:
         self._damage = None
         self._pictures = self._decode()
         self._pending = self._next(None)
-        # Pictures after a keyframe that builds on others before it are not those of the video.
-        if self._pending and self._pending.picture.pict_type in (PictureType.P, PictureType.B):
+        # B-frames shown before the keyframe may build on pictures that were passed over.
+        while self._pending and self._pending.picture.pict_type == PictureType.B:
+            self._pending = self._next(self._pending)
+        # A keyframe that is itself a P-frame builds on others: what follows it is not exact.
+        if self._pending and self._pending.picture.pict_type == PictureType.P:
             self._seekable = False
         return self._seekable
 
@@ -247,7 +270,7 @@ class VideoReader:
     def _decode(self):
         """Yields pictures from where the container stands until its end or the first damage."""
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in read_packets(self._container, self._stream):
                 for picture in packet.decode():
                     if picture.is_corrupt:
                         self._damage = "a damaged frame"
@@ -272,7 +295,9 @@ class VideoReader:
     def _failure(self):
         reached = self._shown.end if self._shown else 0.0
         reach = f"{reached:.2f} of {self.info.duration:.2f} s"
-        if self._damage:
+        if self._damage and self.clock.joined:
+            detail = f"can be read up to {reach} only, where another file is joined to it"
+        elif self._damage:
             detail = f"can be read up to {reach} only: {self._damage}"
         else:
             detail = f"ends after {reach}: the file is cut off"

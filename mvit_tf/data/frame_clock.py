@@ -39,6 +39,11 @@ class FrameClock:
         self._period = 1 / timing.fps
         self._joints = timing.joints
 
+    @property
+    def joined(self):
+        """Whether the file is several joined ones."""
+        return self._joints is not None
+
     def stamp(self, picture):
         """Time stamp of a picture, in ticks of the stream; None where it has none."""
         if self._by_dts:  # The last frames out of a decoder may lack this one.

@@ -105,6 +105,25 @@ def video_stream(path, container):
     return stream
 
 
+def read_packets(container, stream=None):
+    """Yields the packets of a stream, or of all; an empty one at the end flushes its decoder.
+
+    Raises:
+        av.FFmpegError: the file is damaged here.
+    """
+    flushed = False
+    try:
+        for packet in container.demux(*([] if stream is None else [stream])):
+            flushed = not packet.size
+            yield packet
+    except IndexError:
+        # So PyAV ends, before or after that empty packet, where a stream first appears midway.
+        if stream is not None and not flushed:
+            last = av.Packet()
+            last.stream = stream
+            yield last
+
+
 def stamps_by_dts(container):
     """Whether frames go by their decoding times.
 

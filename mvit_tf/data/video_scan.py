@@ -6,7 +6,7 @@ import os
 import av
 
 from mvit_tf.data.decoding import VideoInfo, open_video
-from mvit_tf.data.video_file import open_container, video_stream
+from mvit_tf.data.video_file import open_container, read_packets, video_stream
 from mvit_tf.data.video_timing import TAIL_TOLERANCE
 
 # So many failed reads in a row, without a packet between them, end a scan.
@@ -112,7 +112,7 @@ def _read_all(container, stream):
     failures = 0
     while failures < _MOST_FAILED_READS:
         try:
-            for packet in container.demux(stream):
+            for packet in read_packets(container, stream):
                 failures = 0
                 yield packet, _SUSPECT if packet.is_corrupt else None
             return

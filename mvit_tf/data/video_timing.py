@@ -2,7 +2,7 @@
 
 Headers are believed only where the stamps bear them out. MP4, MOV and AVI carry a table of all
 frames, which costs nothing to look at; of other files all packets are read, without decoding
-them, except for large Matroska files whose first packets agree with the header.
+them, except for large Matroska files whose first and last packets agree with the header.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import os
 import av
 import numpy as np
 
-from mvit_tf.data.video_file import open_container, stamps_by_dts
+from mvit_tf.data.video_file import open_container, read_packets, stamps_by_dts
 
 # Steps of the time stamps that tell two joined files from a video with gaps, in seconds.
 _STEP_BACK = 0.1
@@ -26,7 +26,7 @@ _HIGHEST_UNPROVEN_FPS = 1000.0
 # Time missing at a file's end that counts as an inexact header, not as damage, in seconds.
 TAIL_TOLERANCE = 0.25
 # Matroska files from this size on are not read whole, in bytes.
-_LARGE = 64 << 20
+_LARGE = 4 << 20
 _PROBE_PACKETS = 200
 # Formats whose header states a length; of others FFmpeg's is an estimate.
 _STATING_FORMATS = ("matroska,webm", "flv", "asf")
@@ -62,12 +62,11 @@ def video_timing(path, container, stream, start_stamp):
     Returns:
         VideoTiming.
     """
+    if container.format.name == "matroska,webm" and os.path.getsize(path) >= _LARGE:
+        timing = _timing_by_samples(path, container, stream, start_stamp)
+        if timing:
+            return timing
     extent = _indexed_extent(path, container, stream, start_stamp)
-    if extent is None and _is_large_matroska(path, container):
-        head = _read_extent(path, stream, start_stamp, limit=_PROBE_PACKETS)
-        rate, stated = _proven_rate(stream, head), _tagged_duration(stream)
-        if rate and stated:
-            return VideoTiming(rate, max(round(stated * rate), 1))
     extent = extent or _read_extent(path, stream, start_stamp)
     rate = _proven_rate(stream, extent)
     if rate is None and (extent.span <= 0 or not extent.num_frames):
@@ -105,15 +104,21 @@ def _indexed_extent(path, container, stream, start_stamp):
         return None
     if is_mov and (start_stamp != stream.start_time or _is_fragmented(path)):
         return None
-    entries = [(entry.is_discard, entry.size, entry.timestamp) for entry in stream.index_entries]
-    # An edit list may hide frames, or show some twice; the stated length does not know it.
-    if is_mov and (stream.start_time > 0 or any(hidden for hidden, _, _ in entries)):
+    entries, num_frames, tick = stream.index_entries, stream.frames, float(stream.time_base)
+    if is_avi:  # An empty entry repeats the picture before it.
+        stamps = [entry.timestamp for entry in entries if entry.size]
+        num_frames = len(stamps)
+    else:
+        # An edit list may hide frames, or show some twice; the stated length does not know it.
+        hidden = len(entries) != num_frames or entries[0].is_discard or entries[-1].is_discard
+        if hidden or stream.start_time > 0:
+            return None
+        sampled = [*range(min(num_frames, _PROBE_PACKETS)), num_frames - 1]
+        stamps = [entries[i].timestamp for i in sampled]
+    if not stamps or stream.duration <= stamps[-1] - stamps[0]:
         return None
-    shown = np.array([stamp for _, size, stamp in entries if size], np.int64)
-    if not len(shown) or stream.duration <= shown[-1] - shown[0]:
-        return None
-    tick = float(stream.time_base)
-    return _Extent(len(shown), stream.duration * tick, _typical_distance(np.diff(shown) * tick))
+    distance = _typical_distance(np.diff(stamps) * tick)
+    return _Extent(num_frames, stream.duration * tick, distance)
 
 
 def _is_fragmented(path):
@@ -131,8 +136,21 @@ def _is_fragmented(path):
     return False
 
 
-def _is_large_matroska(path, container):
-    return container.format.name == "matroska,webm" and os.path.getsize(path) >= _LARGE
+def _timing_by_samples(path, container, stream, start_stamp):
+    """The VideoTiming by the first and the last packets; None where the header does not fit."""
+    stated = (container.duration or 0) / av.time_base
+    rate = _proven_rate(stream, _read_extent(path, stream, start_stamp, limit=_PROBE_PACKETS))
+    if not (stated and rate and start_stamp is not None):
+        return None
+    tick, end = float(stream.time_base), 0.0
+    with open_container(path) as tail, contextlib.suppress(av.FFmpegError):
+        tail.seek(round(stated / tick), stream=tail.streams[stream.index])
+        for packet in read_packets(tail, tail.streams[stream.index]):
+            if packet.pts is not None:
+                end = max(end, packet.pts * tick + 1 / rate)
+    if end < stated - TAIL_TOLERANCE:
+        return None
+    return VideoTiming(rate, max(round((end - start_stamp * tick) * rate), 1))
 
 
 def _read_extent(path, stream, start_stamp, limit=math.inf):
@@ -140,14 +158,15 @@ def _read_extent(path, stream, start_stamp, limit=math.inf):
     stamped, num_unstamped, file_end, order = [], 0, 0.0, math.nan
     with open_container(path) as container:
         by_dts = stamps_by_dts(container)
+        ticks = [float(stream.time_base or 0) for stream in container.streams]
         with contextlib.suppress(av.FFmpegError):  # Damage: the packets before it count.
-            for packet in container.demux():
+            for packet in read_packets(container):
                 if not packet.size or packet.is_discard:
                     continue
                 stamp = packet.dts if by_dts or packet.pts is None else packet.pts
                 duration = packet.duration or 0
                 if stamp is not None:
-                    file_end = max(file_end, float((stamp + duration) * packet.time_base))
+                    file_end = max(file_end, (stamp + duration) * ticks[packet.stream_index])
                 if packet.stream_index != stream.index:
                     continue
                 order = order if packet.dts is None else packet.dts
@@ -193,7 +212,8 @@ def _typical_distance(steps):
         return 0.0
     # The mean of those like the median: time stamps are rounded to the file's ticks.
     median = np.median(forward)
-    return float(forward[abs(forward - median) < median / 2].mean())
+    near = forward[abs(forward - median) < median / 2]
+    return float(near.mean() if len(near) else median)
 
 
 def _stated_length(container, stream):
@@ -242,13 +262,3 @@ def _unproven_rate(stream):
 def _stated_rates(stream):
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     return [float(rate) for rate in rates if rate and rate > 0]
-
-
-def _tagged_duration(stream):
-    """Seconds by the tag that Matroska files carry, such as 00:00:05.000000000; 0 without."""
-    try:
-        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
-        duration = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except ValueError:
-        return 0.0
-    return duration if math.isfinite(duration) else 0.0

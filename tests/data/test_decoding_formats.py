@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mvit_tf.data.decoding import open_video
+from mvit_tf.data.decoding import VideoReader, open_video
 from mvit_tf.data.video_scan import scan_video
 
 from .videos import played, read_numbers, remux, shown_by_time, write_numbered
@@ -44,6 +44,7 @@ FORMATS = {
     "hevc.mkv": _X265,
     "hevc.ts": _X265,
     "hevc_open_gop.mp4": _X265 | {"x265-params": "log-level=none:bframes=4:open-gop=1"},
+    "hevc_leading.mp4": _X265 | {"x265-params": "log-level=none:bframes=4:open-gop=0:radl=2"},
     "vp8.webm": _VP8,
     "vp8_hidden.mkv": _VP8 | _HIDDEN,
     "vp9.webm": _VP9,
@@ -155,3 +156,22 @@ def test_cut_without_encoding(tmp_path, suffix, bframes):
         info = video.info
     moments, shown = played(path)
     check_random_access(path, shown[shown_by_time(moments, info)].tolist(), 7, 0)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "open_gop.mp4", "hevc_leading.mp4"])
+def test_jumps_do_not_decode_from_the_start(tmp_path, name, monkeypatch):
+    path = write_numbered(tmp_path / name, 200, **FORMATS[name])
+    decoded = []
+    decode = VideoReader._decode
+
+    def counted(self):
+        for picture in decode(self):
+            decoded.append(picture)
+            yield picture
+
+    monkeypatch.setattr(VideoReader, "_decode", counted)
+    with open_video(path) as video:
+        for index in (190, 150, 185, 140, 170):
+            before = len(decoded)
+            assert read_numbers(video.frames_at_indices([index])) == index
+            assert len(decoded) - before < 60

@@ -7,6 +7,7 @@ import pytest
 
 from mvit_tf.data import video_timing
 from mvit_tf.data.decoding import DecodeError, open_video
+from mvit_tf.data.video_scan import scan_video
 
 from .videos import (
     MATROSKA_LENGTH,
@@ -19,7 +20,9 @@ from .videos import (
     remove_matroska_rate,
     remux,
     shown_by_time,
+    write_audio,
     write_numbered,
+    write_video,
 )
 
 VP8 = {"codec": "libvpx", "deadline": "realtime", "cpu-used": "8"}
@@ -232,6 +235,22 @@ def test_joined_files_of_far_later_stamps(tmp_path):
     assert read_all(join(tmp_path / "joined.ts", first, second))[1] == [*range(45), *range(45)]
 
 
+def test_stream_that_first_appears_midway(tmp_path):
+    # Behind the 5 MB that FFmpeg looks at on opening.
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (480, 640, 3), np.uint8) for _ in range(30)]
+    options = {"codec": "mpeg2video", "gop": 1, "qmin": "1", "qmax": "1"}
+    picture = write_video(tmp_path / "picture.mpg", noise, **options)
+    assert picture.stat().st_size > 6_000_000
+    sound = write_audio(tmp_path / "sound.mpg", codec="mp2")
+    path = join(tmp_path / "both.mpg", picture, sound)
+    with open_video(picture) as video, open_video(path) as same:
+        assert same.info == video.info and video.info.num_frames == 30
+        last = video.frames_at_indices([29])
+        np.testing.assert_array_equal(same.frames_at_indices([29]), last)
+    assert scan_video(path).num_decoded == 30
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mov", ".flv"])
 @pytest.mark.parametrize("gap", [4.0, 9.0, 20.0])
 def test_long_hold(tmp_path, suffix, gap):
@@ -264,18 +283,49 @@ def test_start_between_keyframes(tmp_path):
     assert numbers == list(range(numbers[0], 75)) and info.fps == 30
 
 
-def test_large_matroska_is_not_read_whole(tmp_path, monkeypatch):
-    path = write_numbered(tmp_path / "large.mkv", 300, bframes=2)
-    monkeypatch.setattr(video_timing, "_LARGE", 0)
-    read = []
+@pytest.fixture
+def reads(monkeypatch):
+    """Notes how much of each file is read for its length; all Matroska files count as large."""
+    noted = []
     whole = video_timing._read_extent
+    monkeypatch.setattr(video_timing, "_LARGE", 0)
     monkeypatch.setattr(
         video_timing,
         "_read_extent",
-        lambda *args, **limits: read.append(limits) or whole(*args, **limits),
+        lambda *args, **limits: noted.append(limits) or whole(*args, **limits),
     )
+    return noted
+
+
+@pytest.mark.parametrize("start", [0, 6])
+def test_large_matroska_is_not_read_whole(tmp_path, reads, start):
+    stamps = start + np.arange(300) / 30
+    path = write_numbered(tmp_path / "large.mkv", 300, bframes=2, stamps=stamps)
+    info, numbers = read_all(path)
+    assert info.fps == 30 and numbers == list(range(300))
+    assert reads == [{"limit": 200}]
+    patch_after(path, MATROSKA_LENGTH, 0, struct.pack(">d", 400.0))
     assert read_all(path)[1] == list(range(300))
-    assert read == [{"limit": 200}]
+
+
+def test_large_matroska_that_does_not_fit_its_header(tmp_path, reads):
+    path = write_numbered(tmp_path / "large.mkv", 300, bframes=2)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    with pytest.raises(DecodeError, match="of 10.0. s"):
+        read_all(cut)
+    stamps = np.cumsum([0.02, 0.05, 0.1] * 100).round(3)
+    varying = write_numbered(tmp_path / "varying.mkv", 300, stamps=stamps)
+    info, numbers = read_all(varying)
+    assert numbers == shown_by_time(stamps, info) and info.num_frames == 300
+    assert reads == [{"limit": 200}, {}] * 2
+
+
+def test_only_files_that_need_it_are_read(tmp_path, reads):
+    for name in ("plain.mp4", "plain.mov", "plain.avi"):
+        codec = {"codec": "mpeg4"} if name.endswith(".avi") else {"bframes": 2}
+        read_all(write_numbered(tmp_path / name, 60, **codec))
+    assert reads == []
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm", ".flv", ".avi"])
@@ -287,3 +337,10 @@ def test_cut_file_is_named(tmp_path, suffix):
     with pytest.raises(DecodeError, match=r"of 2\.[45]\d s") as caught:
         read_all(path)
     assert caught.value.outcome == "decode_error"
+
+
+def test_stop_at_a_joint_is_named(tmp_path):
+    first = write_numbered(tmp_path / "first.ts", 45, codec="mpeg2video")
+    other = write_numbered(tmp_path / "other.ts", 45)  # Another codec, under the same number.
+    with pytest.raises(DecodeError, match="another file is joined to it"):
+        read_all(join(tmp_path / "joined.ts", first, other))

@@ -80,14 +80,15 @@ def write_numbered(path, num_frames, **options):
     return write_video(path, [numbered_frame(i) for i in range(num_frames)], **options)
 
 
-def write_audio(path, seconds=0.5):
+def write_audio(path, seconds=0.5, codec="aac"):
     """A file with sound and no picture."""
-    rate, size = 16000, 1024
+    rate, size, sample = 16000, 1024, {"aac": "fltp", "mp2": "s16"}[codec]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=rate, layout="mono")
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        size = stream.codec_context.frame_size or size
         for start in range(0, int(seconds * rate), size):
-            frame = av.AudioFrame(format="fltp", layout="mono", samples=size)
-            frame.planes[0].update(np.zeros(size, np.float32).tobytes())
+            frame = av.AudioFrame(format=sample, layout="mono", samples=size)
+            frame.planes[0].update(bytes(frame.planes[0].buffer_size))
             frame.sample_rate, frame.pts = rate, start
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
