@@ -4,6 +4,9 @@ Each takes frames (T, H, W, 3), uint8 RGB, of known H and W, and gives frames of
 The parameters are the same for all frames of a clip; what comes from the pictures themselves
 (histograms, mean grey) is each frame's own, as where every frame is an image of its own.
 
+In a graph TensorFlow reorders sums and products with constants, and divides by multiplying: a last
+bit then decides where a fraction is cut off. What is written here is written so that it cannot.
+
 The Model Garden's `official.vision.ops.augment` has most of these. Of a clip, its `equalize` and
 `autocontrast` take one histogram of all frames together and its `contrast` the mean of each
 channel instead of the grey; `posterize` has no 0 bits; rotation and shear blend the border with
@@ -19,6 +22,8 @@ import tensorflow as tf
 _GREY_WEIGHTS = np.array([19595, 38470, 7471], np.float32) / 65536
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32)
 _SOLARIZE_ADD_BELOW = 128
+# Rows of a matrix that leave x, or y, as it is.
+_SAME_X, _SAME_Y = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
 # Four weights whose sum is 1 on paper may come out just below it; the fraction is then cut off.
 _ROUNDING_GUARD = 1e-3
 
@@ -54,7 +59,7 @@ def autocontrast(frames):
     values = tf.range(256, dtype=tf.float64)
     # In float64 and in this order, to cut off where Pillow does.
     scale = 255 / tf.maximum(high - low, 1)
-    stretched = tf.clip_by_value(values * scale + -low * scale, 0, 255)
+    stretched = tf.clip_by_value(values * scale - low * scale, 0, 255)
     return _look_up(frames, tf.where(high > low, stretched, values))
 
 
@@ -104,22 +109,24 @@ def sharpness(frames, factor):
 
 def shear_x(frames, factor, fill):
     """Moves each row by `factor` times its number; see `_affine`."""
-    return _affine(frames, (1.0, factor, 0.0), (0.0, 1.0, 0.0), fill)
+    return _affine(frames, (1.0, factor, 0.0), _SAME_Y, fill)
 
 
 def shear_y(frames, factor, fill):
     """Moves each column by `factor` times its number; see `_affine`."""
-    return _affine(frames, (1.0, 0.0, 0.0), (factor, 1.0, 0.0), fill)
+    return _affine(frames, _SAME_X, (factor, 1.0, 0.0), fill)
 
 
 def translate_x(frames, share, fill):
     """Moves the frames to the left by a share of their width; see `_affine`."""
-    return _affine(frames, (1.0, 0.0, share * frames.shape[2]), (0.0, 1.0, 0.0), fill)
+    pixels = tf.cast(share, tf.float64) * frames.shape[2]
+    return _affine(frames, (1.0, 0.0, pixels), _SAME_Y, fill)
 
 
 def translate_y(frames, share, fill):
     """Moves the frames up by a share of their height; see `_affine`."""
-    return _affine(frames, (1.0, 0.0, 0.0), (0.0, 1.0, share * frames.shape[1]), fill)
+    pixels = tf.cast(share, tf.float64) * frames.shape[1]
+    return _affine(frames, _SAME_X, (0.0, 1.0, pixels), fill)
 
 
 def rotate(frames, degrees, fill):
@@ -159,8 +166,10 @@ def _affine(frames, x_row, y_row, fill):
         a, b, c = (tf.cast(value, tf.float64) for value in row)
         return tf.reshape(a * x + b * y + c, [-1])
 
-    def neighbours(point, size):
+    def neighbours(point, row, size):
         low = tf.floor(point - 0.5)
+        if row is _SAME_X or row is _SAME_Y:
+            return [(tf.cast(low, tf.int32), 1.0)]
         share = tf.cast(point - 0.5 - low, tf.float32)
         low = tf.cast(low, tf.int32)
         return [
@@ -173,11 +182,14 @@ def _affine(frames, x_row, y_row, fill):
     # (H * W, T * 3): the pixels of one place of all frames side by side.
     pixels = tf.reshape(frames, [-1, height * width, 3])
     pixels = tf.reshape(tf.transpose(pixels, [1, 0, 2]), [height * width, -1])
-    mixed = ((1 - inside) * fill + _ROUNDING_GUARD)[:, None]
-    for row, row_share in neighbours(y, height):
-        for column, column_share in neighbours(x, width):
-            corner = tf.cast(tf.gather(pixels, row * width + column), tf.float32)
-            mixed += corner * (row_share * column_share * inside)[:, None]
+    corners = [
+        tf.cast(tf.gather(pixels, row * width + column), tf.float32)
+        * (row_share * column_share * inside)[:, None]
+        for row, row_share in neighbours(y, y_row, height)
+        for column, column_share in neighbours(x, x_row, width)
+    ]
+    # By one operation, as the sums of a graph are put in another order.
+    mixed = tf.add_n(corners) + ((1 - inside) * fill + _ROUNDING_GUARD)[:, None]
     mixed = tf.reshape(tf.cast(mixed, tf.uint8), [height * width, -1, 3])
     return tf.reshape(tf.transpose(mixed, [1, 0, 2]), tf.shape(frames))
 

@@ -33,11 +33,14 @@ def rand_augment(clip, spec, seed):
     # The index after the last transform is that of leaving the clip as it is.
     choices = tf.where(draws[:, 1] < spec.prob, choices, len(TRANSFORMS))
     signs = tf.where(draws[:, 2] < 0.5, -1.0, 1.0)
-    spread = spec.magnitude_std * tf.random.stateless_normal([spec.num_layers], strength_seed)
-    magnitudes = tf.clip_by_value(spec.magnitude + spread, 0, MAX_MAGNITUDE)
+    spread = tf.random.stateless_normal([spec.num_layers], strength_seed)
+    # In float64, so that a graph, which divides otherwise, has the same float32 in the end.
+    magnitudes = spec.magnitude + spec.magnitude_std * tf.cast(spread, tf.float64)
+    levels = tf.clip_by_value(magnitudes, 0, MAX_MAGNITUDE) / MAX_MAGNITUDE
+    levels = tf.cast(levels, tf.float32)
 
     def apply(layer, clip):
-        level, sign = magnitudes[layer] / MAX_MAGNITUDE, signs[layer]
+        level, sign = levels[layer], signs[layer]
         branches = [lambda f=f: f(clip, level, sign) for f in TRANSFORMS.values()]
         changed = tf.switch_case(choices[layer], [*branches, lambda: clip])
         return layer + 1, tf.ensure_shape(changed, clip.shape)
