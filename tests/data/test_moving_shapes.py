@@ -5,7 +5,7 @@ import pytest
 
 from mvit_tf.data.decoding import open_video
 from mvit_tf.data.moving_shapes import DIRECTIONS, MovingShapes, render, write_moving_shapes
-from mvit_tf.data.video_list import read_class_folders
+from mvit_tf.data.video_list import load_video_list
 from mvit_tf.errors import UserError
 
 SMALL = MovingShapes(height=32, width=32, num_frames=18, num_shapes=3, radius=(2.0, 3.0))
@@ -83,7 +83,7 @@ def test_files_are_h264_in_class_folders(tmp_path):
         shapes=SMALL,
         progress=lambda done, total: calls.append((done, total)),
     )
-    videos = read_class_folders(root)
+    videos = load_video_list(root)
     assert videos.class_names == tuple(sorted(DIRECTIONS)) and len(videos) == 16
     assert calls == [(i, 16) for i in range(1, 17)]
     assert {path.suffix for path in root.glob("*/*")} == {".mp4"}
