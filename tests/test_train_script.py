@@ -142,7 +142,8 @@ def test_a_stopped_run_says_how_to_resume_and_does(tmp_path, config, program, st
     assert "trained     12 epochs, best after" in done.stdout
     for line in done.stdout.splitlines():
         assert re.match(
-            r"(model|data|training|resuming|decoding|trained|plotted) {4,}|Epoch \d+/12|1/1 - ",
+            r"(model|data|classes|warning|training|resuming|decoding|trained|plotted) {4,}"
+            r"|Epoch \d+/12|1/1 - ",
             line,
         ), line
 

@@ -96,6 +96,7 @@ def test_overrides_win_over_the_file_and_reach_the_objects(tmp_path):
         "sampling_rate": 2.0,
         "target_fps": 30.0,
         "rule": "linspace",
+        "short_videos": "repeat_last",
     }
     assert experiment.preprocessing().size == (64, 96)
     assert experiment.preprocessing().mean == (0.1, 0.2, 0.3)
