@@ -16,6 +16,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.training import callbacks, trained_model, trainer
 from mvit_tf.training.checkpoints import read_progress
 from mvit_tf.training.experiment import load_experiment
+from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
 from tests.training.tiny import write_config, write_videos
 from tests.training.two_devices import run_on_two_devices
 
@@ -198,11 +199,11 @@ AUGMENTED = (
 
 def test_a_resumed_run_sees_the_clips_of_an_uninterrupted_one(config):
     experiment = load_experiment(config, AUGMENTED)
-    training, _ = trainer._training_videos(experiment)
+    training, _ = train_and_validation(experiment, labelled_videos(experiment), saved=None)
 
     def batches(start_epoch):
         made = trainer._training_clips(
-            experiment, training, start_epoch=start_epoch, ledger=OutcomeLedger()
+            experiment, training, start_epoch=start_epoch, ledger=OutcomeLedger(), workers=None
         )
         assert [spec.shape for spec in made.element_spec] == [(8, 4, 32, 32, 3), (8, 8)]
         return list(made.as_numpy_iterator())
