@@ -1,4 +1,5 @@
 """Video data: lists, decoding, sampling, transforms, tf.data pipelines, and the demo's videos.
 
-Only `transforms` and `pipeline` import TensorFlow; nothing here imports a model.
+What reads lists and files imports no TensorFlow, as it also runs in the worker processes that
+decode; nothing here imports a model.
 """

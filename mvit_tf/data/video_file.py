@@ -16,6 +16,9 @@ OUTCOMES = (
     "no_video_stream",  # audio only
     "no_frames",  # a video stream without one decodable frame
     "decode_error",  # damaged, or cut off, before the last frame asked for
+    "too_short",  # for a clip, or ends before the segment
+    "decoder_timeout",  # no frame within the time limit of a worker
+    "decoder_crash",  # the worker ended in the middle
 )
 
 _SPECIAL_FILES = (
