@@ -147,7 +147,7 @@ def check_file(path: str):
 
 def _load(arguments, mistakes):
     """Side of the split -> VideoList."""
-    from mvit_tf.data.class_names import load_class_names
+    from mvit_tf.data.class_names import load_label_map
     from mvit_tf.data.video_list import load_video_list
 
     def load(source, split, class_names):
@@ -162,7 +162,7 @@ def _load(arguments, mistakes):
             problems=mistakes,
         )
 
-    names = None if arguments.label_map is None else load_class_names(arguments.label_map)
+    names = None if arguments.label_map is None else load_label_map(arguments.label_map)
     lists = {"train": load(arguments.source, arguments.train_split, names)}
     if arguments.validation is not None:
         names = lists["train"].class_names

@@ -63,10 +63,14 @@ def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
 def _class_folders(root):
     """(class name -> name of its folder, [(path, reason)] of what is no folder)."""
     folders, passed_over = {}, []
-    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+    try:
+        found = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{root} cannot be read: {error.strerror}") from None
+    for entry in found:
         if _hidden(entry.name):
             continue
-        if not entry.is_dir():
+        if not os.path.isdir(entry.path):
             passed_over.append((entry.path, _dead(entry) or "not in a class folder"))
             continue
         other = folders.setdefault(one_spelling(entry.name), entry.name)
@@ -88,17 +92,18 @@ def _videos(folder, nested, passed_over, fault):
     for entry in found:
         if _hidden(entry.name):
             continue
-        if entry.is_dir():
+        # By os.path, as an entry's own `is_dir` raises on a link that leads to itself.
+        if os.path.isdir(entry.path):
             if nested and not entry.is_symlink():
                 yield from _videos(entry.path, nested, passed_over, fault)
             else:
                 passed_over.append((entry.path, "linked folder" if nested else "nested folder"))
-        elif is_video(entry.name) and (entry.is_file() or entry.is_symlink()):
+        elif is_video(entry.name) and (os.path.isfile(entry.path) or entry.is_symlink()):
             yield entry.path
         else:
             extension = os.path.splitext(entry.name)[1]
             unknown = f"unknown extension {extension}" if extension else "no extension"
-            special = None if entry.is_file() else "not a regular file"
+            special = None if os.path.isfile(entry.path) else "not a regular file"
             passed_over.append((entry.path, _dead(entry) or special or unknown))
 
 

@@ -26,7 +26,7 @@ def shortened(names, most=5):
 
 def label_index(text):
     """The class index written in decimal digits, or None: `1_0`, say, is text."""
-    return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else None
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
 
 
 def save_class_names(path, names):
@@ -65,6 +65,24 @@ def load_class_names(path):
     return names
 
 
+def load_label_map(path):
+    """`load_class_names` of a file that somebody wrote.
+
+    Raises:
+        UserError: as there, or the lines hold numbers beside the names.
+    """
+    names = load_class_names(path)
+    for form in (r"([0-9]+)[,;\t ].*", r".*[,;\t ]([0-9]+)"):
+        found = [re.fullmatch(form, name) for name in names[1:]]  # The first may be a header.
+        numbers = [int(match[1]) for match in found if match]
+        if len(numbers) == len(found) > 1 and numbers[-1] - numbers[0] == len(found) - 1:
+            raise UserError(
+                f"{path}, line 2: {names[1]!r} has a number beside the name; write one name a "
+                'line, in index order, or JSON {"name": index}'
+            )
+    return names
+
+
 def read_text(path):
     """The text of a file in UTF-8, its lines ended by "\\n".
 
@@ -80,6 +98,8 @@ def read_text(path):
         raise UserError(f"{path} is a folder, not a file") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def read_json(path, text):
@@ -97,7 +117,9 @@ def read_json(path, text):
 def _names_of_json(path, text):
     content = read_json(path, text)
     if isinstance(content, list):
-        return [str(name) for name in content]
+        if not all(isinstance(name, str) for name in content):
+            raise UserError(f"{path}: a label map in JSON that is a list holds names only")
+        return content
     if not isinstance(content, dict):
         raise UserError(f'{path}: a label map in JSON is {{"name": index, ...}} or a list of names')
     by_index = {label_index(str(index)): name for name, index in content.items()}

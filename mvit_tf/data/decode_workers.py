@@ -11,12 +11,12 @@ shares one pipe, which a killed worker can leave locked.
 import contextlib
 import os
 import pickle
-import queue
 import signal
 import struct
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 
@@ -47,14 +47,17 @@ class DecodeWorkers:
         for name, value in (("count", count), ("videos_per_worker", videos_per_worker)):
             if value < 1:
                 raise UserError(f"{name} must be at least 1, got {value}")
-        if time_limit <= 0:
-            raise UserError(f"time_limit must be greater than 0, got {time_limit}")
+        if not 0 < time_limit <= threading.TIMEOUT_MAX:
+            raise UserError(
+                f"time_limit must be greater than 0 and at most {threading.TIMEOUT_MAX:.0f} "
+                f"seconds, got {time_limit}"
+            )
         self._time_limit = time_limit
         self._videos_per_worker = videos_per_worker
-        self._idle = queue.LifoQueue()  # the last used first: as few as the work needs start
-        for _ in range(count):
-            self._idle.put(None)
-        self._count = count
+        self._free = threading.BoundedSemaphore(count)
+        self._lock = threading.Lock()
+        self._idle = []  # the last used is taken first: as few start as the work needs
+        self._busy = set()
         self._closed = False
 
     def __enter__(self):
@@ -64,16 +67,14 @@ class DecodeWorkers:
         self.close()
 
     def close(self):
-        """Ends the workers that are idle; one at work ends with its video."""
-        self._closed = True
-        for _ in range(self._count):
-            try:
-                worker = self._idle.get_nowait()
-            except queue.Empty:
-                break
-            if worker is not None:
+        """Ends all workers, at once; what they were decoding is given up."""
+        with self._lock:
+            self._closed = True
+            for worker in self._busy:
+                worker.kill()
+            for worker in self._idle:
                 worker.end()
-            self._idle.put_nowait(None)
+            self._idle.clear()
 
     def run(self, function, path, *args):
         """Runs ``function(path, *args)`` in a worker and yields what it yields.
@@ -85,24 +86,51 @@ class DecodeWorkers:
 
         Raises:
             DecodeError: raised by the function; or the worker gave nothing within the time limit
-                ("decoder_timeout") or crashed ("decoder_crash").
+                ("decoder_timeout") or crashed ("decoder_crash"), twice where it had given nothing.
             Exception: any other that the function raised.
         """
-        worker = self._idle.get()
+        request, given = (function, path, args), False
+        with self._free:
+            try:
+                for item in self._ask(request):
+                    given = True
+                    yield item
+                return
+            except _WorkerEnded as ended:
+                failure = ended
+            if not given:
+                # The worker may have ended of itself, for want of memory or while the machine
+                # slept: it is the video's fault if the next one ends too.
+                try:
+                    yield from self._ask(request)
+                    return
+                except _WorkerEnded as ended:
+                    failure = ended
+        raise DecodeError(path, failure.outcome, str(failure)) from None
+
+    def _ask(self, request):
+        worker = self._take()
         try:
+            yield from worker.ask(request, self._time_limit)
+        finally:
+            self._give_back(worker)
+
+    def _take(self):
+        with self._lock:
             if self._closed:
                 raise ValueError("these workers were closed")
-            if worker is None:
-                worker = _Worker()
-            yield from worker.ask((function, path, args), self._time_limit)
-        except _WorkerEnded as ended:
-            raise DecodeError(path, ended.outcome, str(ended)) from None
-        finally:
-            spent = worker is not None and worker.videos >= self._videos_per_worker
-            if worker is not None and (spent or self._closed or not worker.idle):
-                worker.end()
-                worker = None
-            self._idle.put(worker)
+            worker = self._idle.pop() if self._idle else _Worker()
+            self._busy.add(worker)
+            return worker
+
+    def _give_back(self, worker):
+        with self._lock:
+            self._busy.discard(worker)
+            keep = worker.idle and not self._closed and worker.videos < self._videos_per_worker
+            if keep:
+                self._idle.append(worker)
+        if not keep:
+            worker.end()
 
 
 class _WorkerEnded(Exception):
@@ -123,12 +151,20 @@ class _Worker:
         self.videos = 0
         self.idle = True
         self._timed_out = False
-        path = os.pathsep.join(entry for entry in sys.path if entry)
+        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        paths = [*(os.path.abspath(entry) for entry in sys.path if entry), package]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            # -P: a module of the current folder must not come before those of this process.
+            [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+                # NumPy would start a thread for each processor in each worker.
+                "OPENBLAS_NUM_THREADS": "1",
+                "OMP_NUM_THREADS": "1",
+            },
             # Ctrl-C is for the training process, which ends its workers.
             start_new_session=True,
         )
@@ -138,18 +174,22 @@ class _Worker:
         """Sends a request and yields the answers; raises what the worker raised."""
         self.videos += 1
         self.idle = False
+        self._tell(request, time_limit)
+        while True:
+            kind, value = self._answer(time_limit)
+            if kind == "item":
+                yield value
+                continue
+            # One that was killed while its last answer came is not to be asked again.
+            self.idle = not self._timed_out
+            if kind == "error":
+                raise value
+            return
+
+    def _tell(self, request, time_limit):
         try:
             _send(self._process.stdin, request)
-            while True:
-                kind, value = self._answer(time_limit)
-                if kind == "item":
-                    yield value
-                    continue
-                self.idle = True
-                if kind == "error":
-                    raise value
-                return
-        except (BrokenPipeError, EOFError):
+        except OSError:
             raise self._ended(time_limit) from None
 
     def _answer(self, time_limit):
@@ -158,27 +198,35 @@ class _Worker:
         timer.start()
         try:
             return _receive(self._process.stdout)
+        except (OSError, EOFError):
+            raise self._ended(time_limit) from None
         finally:
             timer.cancel()
 
     def _time_out(self):
         self._timed_out = True
-        self._process.kill()
+        self.kill()
 
     def _ended(self, time_limit):
         if self._timed_out:
             return _WorkerEnded(
                 "decoder_timeout", f"the decoder gave nothing for {time_limit:g} s and was stopped"
             )
+        self.kill()
         status = self._process.wait()
         how = f"status {status}" if status >= 0 else signal.Signals(-status).name
         return _WorkerEnded("decoder_crash", f"the decoder crashed ({how})")
 
-    def end(self):
+    def kill(self):
+        """Ends the process; whoever reads from it finds that out."""
         self._process.kill()
+
+    def end(self):
+        """Ends the process and frees what it took; for the thread that used it."""
+        self.kill()
         self._process.wait()
         self._process.stdout.close()
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             self._process.stdin.close()
 
 
@@ -218,25 +266,39 @@ def _widen(pipe):
         pass
 
 
+def _end_with(parent):
+    """Ends this process, whatever it is decoding, soon after the one that started it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
+
+
 def main():
     """A worker: answers requests on stdin until it is closed."""
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What a library prints must not come between the answers.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    # The process that asked may be gone at any moment, and nobody is left to tell.
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+    def answer(message):
+        try:
+            _send(answers, message)
+        except BrokenPipeError:  # The process that asked is gone, and nobody is left to tell.
+            os._exit(0)
+
+    while True:
+        try:
             function, path, args = _receive(requests)
-            try:
-                for item in function(path, *args):
-                    _send(answers, ("item", item))
-                answer = ("end", None)
-            except BrokenPipeError:
-                raise
-            except Exception as error:
-                answer = ("error", error)
-            _send(answers, answer)
+        except EOFError:
+            return
+        try:
+            for item in function(path, *args):
+                answer(("item", item))
+            last = ("end", None)
+        except Exception as error:
+            last = ("error", error)
+        answer(last)
 
 
 if __name__ == "__main__":

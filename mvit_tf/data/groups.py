@@ -14,8 +14,8 @@ def groups_of(entries, columns, group_by):
         columns: tuple of str, the columns of their list.
         group_by: the name of a column; "folder" for the folder that a file lies in; or a regular
             expression found in each file's name, whose first group, if it has any, counts. An
-            empty value is a source of its own. With None, segments of one file belong together,
-            and whole videos have no group.
+            empty value is a source of its own. Segments of one file belong together whatever it
+            says; with None, whole videos have no group.
 
     Returns:
         tuple of str, or None.
@@ -27,6 +27,25 @@ def groups_of(entries, columns, group_by):
         if any(entry.segment for entry in entries):
             return tuple(entry.path for entry in entries)
         return None
+    return _joined_by_file(entries, _named_groups(entries, columns, group_by))
+
+
+def _joined_by_file(entries, groups):
+    """The same, where groups that share a file, by segments of it, are one."""
+    first = {}
+
+    def root(group):
+        while first.setdefault(group, group) != group:
+            group = first[group]
+        return group
+
+    of_file = {}
+    for entry, group in zip(entries, groups, strict=True):
+        first[root(group)] = root(of_file.setdefault(entry.path, group))
+    return tuple(root(group) for group in groups)
+
+
+def _named_groups(entries, columns, group_by):
     column = re.sub(r"[\s-]+", "_", group_by.lower())
     if column in columns:
         return tuple(entry.fields.get(column) or entry.path for entry in entries)

@@ -64,7 +64,7 @@ def read_list(file, *, root=None, separator=None, fault=refuse):
     """
     root = os.path.dirname(file) if root is None else os.fspath(root)
     text = read_text(file)
-    if file.endswith(".json"):
+    if file.lower().endswith(".json"):
         columns, records = _json_records(file, text)
         names = _label_map_beside(file)
         listing = _of_records(file, root, columns, records, ".webm", fault)
@@ -102,9 +102,12 @@ def _plain_entries(file, root, text, separator, fault):
         # A CSV without a header would be cut wherever one of its paths holds a space.
         tail = found[1] if found else line
         commas = separator is None and "," in tail and not (found and tail.startswith('"'))
-        if commas or not path or not label:
+        # One that has another separator, and labels of several words or blanks around them.
+        other = separator is None and ("\t" in path or path.endswith((",", ";")))
+        if commas or other or not path or not label:
             shown = "white space" if separator is None else repr(separator)
-            hint = "; for commas, set the separator to ','" if commas else ""
+            hint = "; say what stands before the label by the separator: ',', ';' or '\\t'"
+            hint = hint if commas or other or ";" in line else ""
             fault(
                 f"{file}, line {number}: expected 'path label' with {shown} between, "
                 f"got {line!r}{hint}"
@@ -139,7 +142,14 @@ def _delimiter_of_header(file, text, separator):
     for delimiter in _SEPARATORS if separator is None else (separator,):
         if len(delimiter) != 1:
             continue
-        columns = _column_names(next(_csv_reader([first], delimiter), ()))
+        try:
+            fields = next(_csv_reader([first], delimiter), ())
+        except csv.Error:
+            continue
+        # A plain line, whose path holds a word that is a column elsewhere.
+        if any(map(is_video, fields)):
+            continue
+        columns = _column_names(fields)
         path = first_column(columns, PATH_COLUMNS + ID_COLUMNS)
         if path and first_column(columns, LABEL_COLUMNS):
             return delimiter
@@ -152,7 +162,7 @@ def _delimiter_of_header(file, text, separator):
 
 
 def _csv_reader(lines, delimiter):
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != " ")
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != " ", strict=True)
 
 
 def _column_names(names):
@@ -170,6 +180,9 @@ def _csv_records(file, text, delimiter, fault):
                 continue
             if columns is None:
                 columns = _column_names(fields)
+                twice = [name for name in columns if name and columns.count(name) > 1]
+                if twice:
+                    raise UserError(f"{file}, {place}: two columns are named {twice[0]!r}")
             elif len(fields) != len(columns):
                 fault(
                     f"{file}, {place}: {len(fields)} fields, but the header names {len(columns)}; "
@@ -179,7 +192,7 @@ def _csv_records(file, text, delimiter, fault):
                 values = (field.strip() for field in fields)
                 records.append((place, dict(zip(columns, values, strict=True))))
     except csv.Error as error:
-        raise UserError(f"{file}, line {reader.line_num}: not CSV: {error}") from None
+        raise UserError(f"{file}, line {line}: not CSV: {error}; is a quote left open?") from None
     return columns, records
 
 
@@ -205,7 +218,7 @@ def _text(value):
 def _label_map_beside(file):
     for name in _LABEL_MAPS:
         path = os.path.join(os.path.dirname(file), name)
-        if os.path.isfile(path):
+        if os.path.isfile(path) and not os.path.samefile(path, file):
             return load_class_names(path)
     return None
 

@@ -1,6 +1,7 @@
 """The file that keeps which videos were trained on and which were held out."""
 
 import csv
+import os
 import pathlib
 
 from mvit_tf.data.content import checksum, size_of
@@ -76,8 +77,9 @@ class SavedSplit:
             row["path"]: row for row in self._rows.values() if row["split"] == _VALIDATION
         }.items():
             now = checksum(path)
-            if (now or "") != row["checksum"]:
-                changed.append(f"{path} ({'changed' if now else 'gone'})")
+            # What was missing then may be there now.
+            if row["checksum"] and now != row["checksum"]:
+                changed.append(f"{os.path.abspath(path)} ({'changed' if now else 'gone'})")
         if changed:
             raise UserError(
                 f"{len(changed)} videos held out in {self.path} are no longer what they were: "
@@ -86,26 +88,53 @@ class SavedSplit:
             )
 
     def rest_of(self, videos):
-        """Those of `videos` that were not held out: the ones to train on."""
+        """Those of `videos` to train on: neither held out nor of a file or group that was.
+
+        Raises:
+            UserError: a held-out video has another label now.
+        """
+        relabelled = [
+            f"{row['path']} ({row['label']} there, {label} now)"
+            for row, label in self._relabelled(videos)
+            if row["split"] == _VALIDATION
+        ]
+        if relabelled:
+            raise UserError(
+                f"{len(relabelled)} videos held out in {self.path} have another label now: "
+                f"{_first(relabelled)}; take the change back, or train in another --model_dir"
+            )
+        held_out = [row for row in self._rows.values() if row["split"] == _VALIDATION]
+        files = {_file(row["path"]) for row in held_out}
+        groups = {row["group"] for row in held_out} - {""}
         return videos.subset(
             [
                 index
-                for index in range(len(videos))
-                if self._rows.get(_key_of(videos, index), {}).get("split") != _VALIDATION
+                for index, path in enumerate(videos.paths)
+                if _file(path) not in files
+                and (videos.groups is None or videos.groups[index] not in groups)
             ]
         )
+
+    def _relabelled(self, videos):
+        """Yields (row, label now) of the videos whose label is another one than it was."""
+        for index, label in enumerate(videos.labels):
+            row = self._rows.get(_key_of(videos, index))
+            if row and row["label"] != videos.class_names[label]:
+                yield row, videos.class_names[label]
 
     def changes_of_training(self, train):
         """Lines about how the videos to train on differ from what they were."""
         now = {_key_of(train, index) for index in range(len(train))}
         before = {key: row for key, row in self._rows.items() if row["split"] == _TRAIN}
         resized = {key for key in before.keys() & now if _other_size(before[key])}
+        relabelled = {_key(row) for row, _ in self._relabelled(train)}
         return [
             f"{len(keys)} videos to train on {what}: {_first(sorted({path for path, _ in keys}))}"
             for keys, what in (
                 (now - before.keys(), "are new"),
                 (before.keys() - now, "are gone"),
                 (resized, "have another size"),
+                (relabelled, "have another label"),
             )
             if keys
         ]
@@ -131,11 +160,16 @@ def _segment(row):
 
 
 def _key(row):
-    return row["path"], _segment(row)
+    return _file(row["path"]), _segment(row)
 
 
 def _key_of(videos, index):
-    return videos.paths[index], videos.segment(index)
+    return _file(videos.paths[index]), videos.segment(index)
+
+
+def _file(path):
+    """A file's one name, however a list spells it."""
+    return os.path.abspath(path)
 
 
 def _optional(values):

@@ -11,7 +11,7 @@ def split_validation(video_list, fraction, seed):
     Each class gives ``round(fraction * videos)``, at least one where it has two or more and
     never its last one, so a class of a single video stays in training. Where the videos have
     groups, whole groups change sides, in a random order, as long as that brings the classes
-    nearer to those numbers; a class of a single group stays in training.
+    nearer to those numbers, and at least one; a class of a single group stays in training.
 
     Args:
         video_list: VideoList.
@@ -57,10 +57,15 @@ def _choose_groups(labels, groups, wanted, seed):
     left, taken = counts.sum(axis=0), np.zeros(len(wanted), int)
     weight = 1 / np.maximum(wanted, 1)
     chosen = np.zeros(len(names), bool)
-    for group in np.random.default_rng(seed).permutation(len(names)):
+    order = np.random.default_rng(seed).permutation(len(names))
+    for group in order:
         count = counts[group]
         nearer = np.abs(taken + count - wanted) @ weight < np.abs(taken - wanted) @ weight
         if nearer and np.all((left > count) | (count == 0)):
             chosen[group] = True
             taken, left = taken + count, left - count
+    possible = order[np.all((left > counts) | (counts == 0), axis=1)[order]]
+    if not chosen.any() and len(possible):
+        # Every group is far larger than the share: the smallest is held out all the same.
+        chosen[possible[np.argmin(counts[possible] @ weight)]] = True
     return chosen[of_video]

@@ -12,6 +12,9 @@ from mvit_tf.data.groups import groups_of
 from mvit_tf.data.list_formats import SPLIT_COLUMNS, first_column, read_list
 from mvit_tf.errors import UserError
 
+# A label from here on is a date or an identifier, not an index.
+_MOST_CLASSES = 100_000
+
 
 @dataclasses.dataclass(frozen=True)
 class VideoList:
@@ -128,11 +131,11 @@ def load_video_list(
             "each class, or a list of them"
         )
     entries = _of_split(source, listing, split)
-    to_index, names = _label_map(entries, class_names or listing.class_names)
+    to_index, names = _label_map(source, entries, class_names or listing.class_names)
     kept, labels, seen = [], [], {}
     for entry in entries:
         label, mistake = to_index(entry.label)
-        key = os.path.normpath(entry.path), entry.segment
+        key = os.path.abspath(entry.path), entry.segment
         if key in seen:
             mistake = f"{entry.path} is already on {seen[key]}; keep one of the two"
         if mistake:
@@ -179,16 +182,35 @@ def _of_split(source, listing, split):
     return [entry for entry in listing.entries if entry.fields.get(column, "") == split]
 
 
-def _label_map(entries, class_names):
+def _label_map(source, entries, class_names):
     """(function of a label's text -> (index, None) or (None, what is wrong), class names)."""
     indices = [label_index(entry.label) for entry in entries]
+    most = max((index for index in indices if index is not None), default=-1)
     if class_names is not None:
         names = tuple(class_names)
-    elif all(value is None for value in indices):
+    elif all(index is None for index in indices):
         names = tuple(sorted({entry.label for entry in entries}))
+    elif most >= _MOST_CLASSES:
+        place = entries[indices.index(most)].place
+        raise UserError(
+            f"{source}, {place}: label {most} would be that of the last of {most + 1:,} classes; "
+            "labels are names, or indices from 0"
+        )
     else:
-        names = tuple(map(str, range(max(value for value in indices if value is not None) + 1)))
+        names = tuple(map(str, range(most + 1)))
     by_name = {one_spelling(name): index for index, name in enumerate(names)}
+    # Where the class "1" is not that of index 1, a list must be of one kind.
+    ambiguous = any(label_index(name) not in (None, index) for index, name in enumerate(names))
+    others = [
+        entry
+        for entry, index in zip(entries, indices, strict=True)
+        if index is not None and entry.label not in by_name
+    ]
+    if ambiguous and others:
+        raise UserError(
+            f"{source}, {others[0].place}: label {others[0].label!r} is none of the classes "
+            f"({shortened(names)}); as they are numbers, it is not taken for an index"
+        )
 
     def to_index(label):
         if label in by_name:

@@ -1,6 +1,6 @@
 """The videos of an experiment: which it trains on, and which it is scored on."""
 
-from mvit_tf.data.class_names import load_class_names
+from mvit_tf.data.class_names import load_label_map
 from mvit_tf.data.data_checks import refuse_one_class
 from mvit_tf.data.saved_split import SavedSplit
 from mvit_tf.data.splits import split_validation
@@ -18,7 +18,7 @@ def labelled_videos(experiment: Experiment) -> VideoList:
     data = experiment.data
     if data.train is None:
         raise UserError("data.train is not set; give a folder of class folders or a list")
-    class_names = None if data.label_map is None else load_class_names(data.label_map)
+    class_names = None if data.label_map is None else load_label_map(data.label_map)
     videos = _load_train(experiment, class_names)
     refuse_one_class(videos, data.train)
     return videos
@@ -37,10 +37,7 @@ def train_and_validation(
         UserError: the validation list has a mistake, or what was held out has changed.
     """
     data = experiment.data
-    if data.validation is None and data.validation_split is not None:
-        raise UserError(
-            "data.validation_split is set, but not data.validation, the list that it is of"
-        )
+    _check_validation_split(data)
     if data.validation_fraction > 0:
         if saved is None:
             return split_validation(videos, data.validation_fraction, data.seed)
@@ -65,6 +62,7 @@ def evaluation_videos(
         UserError: there are none, their list has a mistake, or what was held out has changed.
     """
     data = experiment.data
+    _check_validation_split(data)
     if data.validation is not None:
         return _load_validation(experiment, class_names)
     if data.validation_fraction > 0 and saved is not None:
@@ -77,6 +75,13 @@ def evaluation_videos(
         "there is nothing to evaluate on: set data.validation, or train with "
         "data.validation_fraction"
     )
+
+
+def _check_validation_split(data):
+    if data.validation is None and data.validation_split is not None:
+        raise UserError(
+            "data.validation_split is set, but not data.validation, the list that it is of"
+        )
 
 
 def _load_train(experiment, class_names):

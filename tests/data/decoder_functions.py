@@ -37,3 +37,8 @@ def large(path, size):
 def one_clip(path):
     yield ClipFrames(np.zeros([1, 2], int), 2, False, 3, 4)
     yield np.zeros([2, 4, 3, 3], np.uint8)
+
+
+def raises(path, error):
+    yield from ()
+    raise error

@@ -6,7 +6,12 @@ import unicodedata
 
 import pytest
 
-from mvit_tf.data.class_names import label_index, load_class_names, save_class_names
+from mvit_tf.data.class_names import (
+    label_index,
+    load_class_names,
+    load_label_map,
+    save_class_names,
+)
 from mvit_tf.errors import UserError
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
@@ -70,3 +75,13 @@ def test_what_python_reads_as_a_number_may_be_text():
     assert [label_index(text) for text in ("12", "007", "-1", "1_0", "١", "1.0", "")] == [
         12, 7, -1, None, None, None, None,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["id,name\n0,abseiling\n1,air drumming\n", "1 up\n2 down\n3 on\n",
+                                  "jump 0\nrun 1\nsit 2\n"])  # fmt: skip
+def test_numbers_beside_the_names_of_a_label_map_are_no_names(tmp_path, text):
+    (tmp_path / "map.txt").write_text(text)
+    with pytest.raises(UserError, match="map.txt, line 2: .* has a number beside the name"):
+        load_label_map(tmp_path / "map.txt")
+    (tmp_path / "map.txt").write_text("class 1 a\n3 steps\nrun 2\n")
+    assert load_label_map(tmp_path / "map.txt") == ("class 1 a", "3 steps", "run 2")

@@ -78,30 +78,76 @@ def test_more_threads_than_workers_share_them():
     assert len(seen) == 80 and len(set(seen)) <= 2
 
 
-def test_no_worker_outlives_the_process_that_asked():
+@pytest.mark.parametrize("function", ["whole", "hangs"])
+def test_no_worker_outlives_the_process_that_asked(function):
     code = f"""
-import os, signal, sys
+import os, signal, sys, threading, time
 sys.path[:0] = {sys.path!r}
-from tests.data import decoder_functions
-from mvit_tf.data.clips import gather_clips
 from mvit_tf.data.decode_workers import DecodeWorkers
-items = DecodeWorkers(1).run(decoder_functions.whole, "a.mp4", 10**9)
-print(next(items)[1], flush=True)
+from tests.data import decoder_functions
+workers = DecodeWorkers(1)
+items = workers.run(decoder_functions.{function}, "a.mp4", 10**9)
+threading.Thread(target=list, args=(items,), daemon=True).start()
+while not workers._busy:
+    time.sleep(0.01)
+(worker,) = workers._busy
+print(worker._process.pid, flush=True)
+time.sleep(1)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == -signal.SIGKILL
-    pid = int(done.stdout)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert_gone([int(done.stdout)])
+
+
+def assert_gone(pids):
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail("the worker is still there")
+    for pid in pids:
+        while True:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                break
+            assert time.monotonic() < deadline, "a worker is still there"
+            time.sleep(0.05)
+
+
+def test_closing_ends_every_worker_even_one_at_work():
+    workers = DecodeWorkers(4)
+    items = [workers.run(decoder_functions.whole, "a.mp4", 10**9) for _ in range(4)]
+    pids = [next(item)[1] for item in items]
+    assert len(set(pids)) == 4
+    for item in items:
+        item.close()
+    items = [workers.run(decoder_functions.whole, "a.mp4", count) for count in (1, 1, 10**9)]
+    pids += [next(item)[1] for item in items]
+    assert [list(item) for item in items[:2]] == [[], []]  # Two are idle, and one at work.
+    workers.close()
+    with pytest.raises(DecodeError, match="SIGKILL"):
+        list(items[2])
+    assert_gone(pids)
+
+
+def test_a_worker_that_died_while_idle_is_not_the_next_videos_fault(workers):
+    ((_, pid),) = workers.run(decoder_functions.whole, "a.mp4", 1)
+    os.kill(pid, signal.SIGKILL)
+    ((_, other),) = workers.run(decoder_functions.whole, "b.mp4", 1)
+    assert other != pid
+
+
+def test_modules_of_the_current_folder_are_not_taken(workers, tmp_path, monkeypatch):
+    (tmp_path / "av.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(workers.run(decoder_functions.whole, "a.mp4", 2))) == 2
+
+
+@pytest.mark.parametrize("error", [EOFError, BrokenPipeError])
+def test_errors_of_the_function_that_look_like_a_dead_workers(workers, error):
+    with pytest.raises(error):
+        list(workers.run(decoder_functions.raises, "a.mp4", error))
+    assert len(list(workers.run(decoder_functions.whole, "a.mp4", 2))) == 2
 
 
 def test_an_unused_item_ends_the_worker_not_the_next_video(workers):
@@ -122,7 +168,8 @@ def test_decode_errors_can_be_sent():
     [
         ({"count": 0}, "count must be at least 1, got 0"),
         ({"count": 1, "videos_per_worker": 0}, "videos_per_worker"),
-        ({"count": 1, "time_limit": 0.0}, "time_limit must be greater than 0, got 0.0"),
+        ({"count": 1, "time_limit": 0.0}, "time_limit must be greater than 0 .* got 0.0"),
+        ({"count": 1, "time_limit": 1e12}, "time_limit .* at most .* seconds, got 1000000000000.0"),
     ],
 )
 def test_values_out_of_range(changes, message):

@@ -61,8 +61,8 @@ def test_labels_with_an_underscore_are_text(tmp_path):
     [
         ("name_of_it,kind\na.mp4,x\nb.mp4,y\n", {"separator": ","},
          "line 1: 'name_of_it' and 'kind' look like a header"),
-        ("a.mp4,0\n", {}, "line 1: expected 'path label'.*set the separator to ','"),
-        ("my video.mp4,run\n", {}, "line 1: expected 'path label'.*set the separator to ','"),
+        ("a.mp4,0\n", {}, "line 1: expected 'path label'.*by the separator: ','"),
+        ("my video.mp4,run\n", {}, "line 1: expected 'path label'.*by the separator: ','"),
         ("path,label\na.mp4,x\na, b.mp4,y\n", {}, "line 3: 3 fields, but the header names 2"),
         ('path,label\n"a\nb.mp4",x\nc.mp4\n', {}, "line 4: 1 fields, but the header names 2"),
         ("youtube_id,time_start,time_end,split\na,0,1,test\n", {},
@@ -79,11 +79,36 @@ def test_labels_with_an_underscore_are_text(tmp_path):
         ("path,label,split\na.mp4,x,train\nb.mp4,x,test\n", {},
          "the column split holds 'test', 'train'; say which to take"),
         ("path,label,split\na.mp4,x,train\n", {"split": "val"}, "'val' is none of them"),
+        ("a.mp4\tplaying guitar\n", {}, "line 1: expected 'path label'.*by the separator"),
+        ("a.mp4; 0\n", {}, "line 1: expected 'path label'.*by the separator"),
+        ('path,label\na.mp4,x\nb.mp4,"y\nc.mp4,x\n', {}, "line 3: not CSV: .*is a quote left open"),
+        ("path,label,Label\na.mp4,x,y\n", {}, "line 1: two columns are named 'label'"),
+        ("a.mp4 0\nb.mp4 1699999999\n", {}, "line 2: label 1699999999 would .* of 1,700,000,000"),
+        ("path,label\na.mp4,0\nb.mp4,1\n", {"class_names": ("1", "2", "3")},
+         "line 2: label '0' is none of the classes .1, 2, 3.; as they are numbers"),
     ],
 )  # fmt: skip
 def test_mistakes_name_the_line(tmp_path, text, options, message):
     with pytest.raises(UserError, match=message):
         load_video_list(write(tmp_path / "list.csv", text), **options)
+
+
+def test_a_plain_line_may_hold_the_name_of_a_column(tmp_path):
+    videos = load_video_list(write(tmp_path / "list.txt", "Video 1.mp4 0\nclip action 2.mp4 1\n"))
+    assert names(videos) == ["Video 1.mp4", "clip action 2.mp4"] and videos.labels == (0, 1)
+
+
+def test_a_list_called_as_a_label_map_is_not_its_own(tmp_path):
+    text = '[{"path": "a.mp4", "label": 0}, {"path": "b.mp4", "label": 1}]'
+    videos = load_video_list(write(tmp_path / "labels.json", text))
+    assert videos.class_names == ("0", "1") and videos.labels == (0, 1)
+
+
+def test_segments_of_a_file_stay_together_whatever_the_groups(tmp_path):
+    rows = "a.mp4,x,0,1,ann\na.mp4,y,1,2,bob\nb.mp4,x,0,1,bob\nc.mp4,x,0,1,cid\nc.mp4,y,1,2,dan\n"
+    file = write(tmp_path / "list.csv", "path,label,start,end,player\n" + rows)
+    groups = load_video_list(file, group_by="player").groups
+    assert groups[0] == groups[1] == groups[2] != groups[3] == groups[4]
 
 
 def test_one_list_holds_both_sides_of_a_split(tmp_path):

@@ -34,14 +34,35 @@ def test_the_held_out_videos_come_back(videos, saved):
     assert saved.changes_of_training(videos.subset([0, 3])) == []
 
 
-def test_segments_are_held_out_one_by_one(tmp_path, videos):
+def test_segments_are_held_out_and_the_rest_of_their_file_is_not_trained_on(tmp_path, videos):
     path = videos.paths[0]
     segments = ((0.0, 1.5), (1.5, 2.25), None)
     parts = VideoList((path,) * 3, (0, 1, 2), NAMES, segments=segments)
     save_split(tmp_path / "split.csv", parts.subset([0, 2]), parts.subset([1]))
     saved = SavedSplit(tmp_path / "split.csv", NAMES)
     assert saved.validation == parts.subset([1])
-    assert saved.rest_of(parts) == parts.subset([0, 2])
+    # The rest of the file belongs to what was held out.
+    assert len(saved.rest_of(parts)) == 0
+
+
+def test_what_belongs_to_a_held_out_video_is_not_trained_on(tmp_path, videos, saved, monkeypatch):
+    """Whatever a list that is written anew calls its file, and what it adds of its group."""
+    monkeypatch.chdir(tmp_path)
+    same = [os.path.relpath(path) for path in videos.paths]
+    same[1] = f"./{same[1]}"
+    more = VideoList((*same, "f.mp4"), (0, 2, 1, 0, 1), NAMES, groups=("a", "b", "c", "d", "c"))
+    assert saved.rest_of(more) == more.subset([0, 3])
+
+
+def test_other_labels_are_told_of_training_videos_and_refused_of_held_out_ones(videos, saved):
+    labels = (1, 2, 1, 0)
+    now = VideoList(videos.paths, labels, NAMES)
+    assert saved.changes_of_training(saved.rest_of(now)) == [
+        f"1 videos to train on have another label: {videos.paths[0]}"
+    ]
+    now = VideoList(videos.paths, (0, 0, 1, 0), NAMES)
+    with pytest.raises(UserError, match=r"1 videos held out .*c,d.mp4 .wave, fast there, run now"):
+        saved.rest_of(now)
 
 
 def test_the_file_is_a_list_itself(tmp_path, videos, saved):

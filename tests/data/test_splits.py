@@ -99,3 +99,9 @@ def test_groups_that_are_not_there(tmp_path, group_by, message):
 def test_segments_of_one_file_are_a_group(tmp_path):
     file = write(tmp_path / "list.csv", "path,label,start,end\na.mp4,x,0,2\na.mp4,y,2,4\n")
     assert load_video_list(file).groups == (str(tmp_path / "a.mp4"),) * 2
+
+
+def test_of_few_large_groups_the_smallest_is_held_out():
+    videos = grouped("a" * 24 + "b" * 20, [0, 1] * 22)
+    train, validation = split_validation(videos, 0.1, seed=0)
+    assert set(train.groups) == {"a"} and set(validation.groups) == {"b"}

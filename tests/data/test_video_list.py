@@ -179,10 +179,11 @@ def test_what_is_passed_over_in_class_folders_is_kept_with_its_reason(tmp_path):
     )
     (tmp_path / "wave" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     (tmp_path / "wave" / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    (tmp_path / "wave" / "self.mp4").symlink_to("self.mp4")
     (tmp_path / "run").symlink_to(tmp_path / "nowhere")
     videos = load_video_list(tmp_path)
     # A dead link is a video that is missing.
-    assert [os.path.basename(path) for path in videos.paths] == ["a.mp4", "gone.mp4"]
+    assert [os.path.basename(path) for path in videos.paths] == ["a.mp4", "gone.mp4", "self.mp4"]
     assert {path.removeprefix(f"{tmp_path}/"): reason for path, reason in videos.passed_over} == {
         "readme.txt": "not in a class folder",
         "run": "dead link",

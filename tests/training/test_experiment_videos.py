@@ -52,6 +52,8 @@ def test_both_sides_from_one_list(csv_file):
     with pytest.raises(UserError, match="data.validation_split is set, but not data.validation"):
         wrong = experiment(train=str(csv_file), train_split="train", validation_split="val")
         train_and_validation(wrong, labelled_videos(wrong), None)
+    with pytest.raises(UserError, match="data.validation_split is set, but not data.validation"):
+        evaluation_videos(wrong, ("x", "y"), None)
 
 
 def test_a_saved_label_map_numbers_the_classes(tmp_path, csv_file):
