@@ -127,14 +127,16 @@ def check_file(path: str):
     """Decodes every frame of a video; keeps none. To be run by `DecodeWorkers`.
 
     Yields:
-        (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed),
-        once.
+        None now and then, so that a long video is not taken for one that hangs; at last
+        (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed).
     """
     from mvit_tf.data.decoding import open_video
     from mvit_tf.data.look_alikes import moments, thumbnail
-    from mvit_tf.data.video_scan import scan_video
+    from mvit_tf.data.video_scan import scan_steps
 
-    scan = scan_video(path)
+    for scan in scan_steps(path):
+        if scan is None:
+            yield None
     names = ("duration", "fps", "width", "height", "codec")
     known = {name: getattr(scan.info, name) for name in names}
     if scan.num_damaged:
@@ -179,7 +181,7 @@ def _decode_all(paths, count):
 
     def check(path):
         try:
-            (checked,) = workers.run(check_file, path)
+            *_, checked = workers.run(check_file, path)
         except DecodeError as error:
             return CheckedFile(path, error.outcome, error.detail), []
         return checked
@@ -193,8 +195,9 @@ def _decode_all(paths, count):
         try:
             for done, _ in enumerate(as_completed(futures), start=1):
                 show(done, len(futures))
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            workers.close()
             raise
     return [future.result() for future in futures]
 

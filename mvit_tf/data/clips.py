@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from mvit_tf.data.decoding import DecodeError, open_video
 
 # Frames are handed on in parts of so many bytes: a clip of ordinary size in one, of 4K one by one.
 _PART_BYTES = 2**24
+# A moment that is that of a frame on paper may come out just before it in floating point.
+_ROUNDING_GUARD = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,8 +100,8 @@ def _range(video, segment):
     info = video.info
     if segment is None:
         return 0, info.num_frames
-    # The frame shown at the start belongs to it, the one that begins at the end does not.
-    first, end = (round(moment * info.fps) for moment in segment)
+    # The frame shown at the start belongs to it, and not the one shown at the end.
+    first, end = (math.floor(moment * info.fps + _ROUNDING_GUARD) for moment in segment)
     if first >= info.num_frames:
         raise DecodeError(
             video.path,
@@ -130,8 +133,8 @@ def _refuse_short(video, sampling, count):
     return padded
 
 
-def gather_clips(items, shrink):
-    """Makes clips of what `training_frames` or `evaluation_frames` yield.
+def gather_frames(items, shrink):
+    """Puts together what `training_frames` or `evaluation_frames` yield.
 
     Args:
         items: the generator that they are.
@@ -139,7 +142,7 @@ def gather_clips(items, shrink):
             (k, ...); called part by part, so that large frames are never all in memory.
 
     Returns:
-        (array (n, T, ...), ClipFrames).
+        (array (N, ...) of the distinct frames, ClipFrames); ``frames[facts.picks]`` are the clips.
     """
     # Closed whatever happens: a worker is held until then.
     with contextlib.closing(items):
@@ -151,4 +154,4 @@ def gather_clips(items, shrink):
                 distinct = np.empty((facts.num_frames, *part.shape[1:]), part.dtype)
             distinct[done : done + len(part)] = part
             done += len(part)
-    return distinct[facts.picks], facts
+    return distinct, facts

@@ -24,8 +24,15 @@ from mvit_tf.data.decoding import DecodeError
 from mvit_tf.errors import UserError
 
 _SIZE = struct.Struct("<Q")
-# Room for frames in the pipe between a worker's writes; 64 KiB by default, 1 MiB at most.
-_PIPE_BYTES = 2**20
+# Room for frames in a worker's pipe, which has 64 KiB otherwise. Linux gives a user 64 MiB in all.
+_PIPE_BYTES = 2**18
+
+
+def available_processors():
+    """Processors that this process may use, which in a container can be few of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class DecodeWorkers:

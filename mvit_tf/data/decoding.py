@@ -287,9 +287,13 @@ class VideoReader:
     def _rgb(self, frame):
         width, height = self._stored_size
         # A stream may change its size midway: every picture takes that of the first.
-        picture = self._reformatter.reformat(
-            frame.picture, width=width, height=height, format="rgb24", threads=1
-        )
+        try:
+            picture = self._reformatter.reformat(
+                frame.picture, width=width, height=height, format="rgb24", threads=1
+            )
+        except av.FFmpegError as error:
+            detail = f"a frame cannot be converted to RGB: {error.strerror}"
+            raise DecodeError(self.path, "decode_error", detail) from None
         return self._display.apply(picture.to_ndarray())
 
     def _failure(self):

@@ -29,9 +29,10 @@ class OutcomeLedger:
     def __init__(self):
         self._lock = threading.Lock()
         self._outcomes = {}
-        self._clips = collections.defaultdict(collections.Counter)
+        self._clips = collections.defaultdict(dict)
         self._replaced = collections.defaultdict(dict)
         self._in_a_row = 0
+        self._last_failure = {}
         self._error = None
 
     @classmethod
@@ -46,7 +47,11 @@ class OutcomeLedger:
     def record(self, path, outcome=OK, detail=""):
         """Notes the outcome of `path`; returns True where it is a new failure."""
         with self._lock:
-            self._in_a_row = 0 if outcome in _GOOD else self._in_a_row + 1
+            if outcome in _GOOD:
+                self._in_a_row = 0
+            else:
+                self._in_a_row += 1
+                self._last_failure = {path: (outcome, detail)}
             failed_before = self._outcomes.get(path, (OK, ""))[0] not in _GOOD
             if failed_before:
                 return False
@@ -63,7 +68,8 @@ class OutcomeLedger:
             failed: list of (path, outcome, detail), the videos tried before, the clip's own first.
         """
         with self._lock:
-            self._clips[epoch][REPLACED if failed else PADDED if padded else OK] += 1
+            # By position: Keras takes a batch beforehand, to build a model under a strategy.
+            self._clips[epoch][position] = REPLACED if failed else PADDED if padded else OK
             if failed:
                 own, outcome, detail = failed[0]
                 self._replaced[epoch][position] = {
@@ -84,10 +90,15 @@ class OutcomeLedger:
         if self._in_a_row >= _MOST_IN_A_ROW:
             self._error = UserError(
                 f"{self._in_a_row} videos in a row could not be decoded, last: "
-                f"{_first_failures(dict(list(self.failures.items())[-1:]))}; is a disk or network "
+                f"{_first_failures(self._last_failure)}; is a disk or network "
                 "folder gone? run the same command again when it is back"
             )
             raise self._error
+
+    def clear(self):
+        """Forgets the videos: the next pass over them is judged by itself."""
+        with self._lock:
+            self._outcomes.clear()
 
     def failure(self, path):
         """(outcome, detail) on record for `path` if it failed, else None."""
@@ -158,10 +169,13 @@ class OutcomeLedger:
         ]
 
     def epoch_entries(self, epoch):
-        """A dict with the numbers of clips of a training epoch, then one of each replaced clip."""
+        """A dict with the numbers of clips of a training epoch, then one of each replaced clip.
+
+        They are forgotten then.
+        """
         with self._lock:
-            counts = self._clips[epoch]
-            replaced = sorted(self._replaced[epoch].items())
+            counts = collections.Counter(self._clips.pop(epoch, {}).values())
+            replaced = sorted(self._replaced.pop(epoch, {}).items())
         total = {"epoch": epoch, "clips": counts.total()}
         total |= {outcome: counts[outcome] for outcome in (*_GOOD, REPLACED)}
         return [total, *(entry for _, entry in replaced)]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data import transforms
-from mvit_tf.data.clips import evaluation_frames, gather_clips, training_frames
+from mvit_tf.data.clips import evaluation_frames, gather_frames, training_frames
 from mvit_tf.data.decoding import DecodeError
 from mvit_tf.data.outcomes import OK, PADDED
 from mvit_tf.errors import UserError
@@ -164,14 +164,17 @@ def evaluation_views(
         segment = video_list.segment(index)
         items = run(evaluation_frames, video_list.paths[index], sampling, num_clips, segment)
         try:
-            clips, facts = gather_clips(items, shrink)
+            frames, facts = gather_frames(items, shrink)
         except DecodeError as error:
             ledger.record(video_list.name(index), error.outcome, error.detail)
-            ledger.stop_after_many_in_a_row()
             return np.zeros([0, *clip_shape], np.float32)
         ledger.record(video_list.name(index), PADDED if facts.padded else OK)
-        # (n, T, crops, h, w, 3) to one view after the other, clip by clip and crop by crop.
-        return clips.swapaxes(1, 2).reshape(-1, *clip_shape)
+        # Clip by clip and crop by crop; a whole copy more would be most of the memory.
+        views = np.empty([num_clips, num_crops, *clip_shape], np.float32)
+        for clip, picks in enumerate(facts.picks):
+            for crop in range(num_crops):
+                views[clip, crop] = frames[picks, crop]
+        return views.reshape(-1, *clip_shape)
 
     def shrink(frames, _):
         with tf.device(_ON_CPU):
@@ -213,9 +216,10 @@ class _TrainingClips:
         seed = np.random.default_rng(self._seed_of(_CROP, epoch, position)).integers(
             0, 2**31, 2, dtype=np.int32
         )
-        order = np.roll(self._order(epoch), -position)
+        order = self._order(epoch)
         failed = []
-        for video in order.tolist():
+        for step in range(len(order)):
+            video = int(order[(position + step) % len(order)])
             name = self._videos.name(video)
             outcome, detail = self._ledger.failure(name) or (None, "")
             if outcome in _MAY_RECOVER:
@@ -250,8 +254,8 @@ class _TrainingClips:
 
         path, segment = self._videos.paths[video], self._videos.segment(video)
         items = self._run(training_frames, path, self._sampling, start_seed, segment)
-        clips, facts = gather_clips(items, shrink)
-        return clips[0], facts.padded
+        frames, facts = gather_frames(items, shrink)
+        return frames[facts.picks[0]], facts.padded
 
     def _epoch_order(self, epoch):
         return np.random.default_rng(self._seed_of(_ORDER, epoch)).permutation(len(self._videos))
@@ -275,6 +279,7 @@ def _require_one_decodable(video_list, sampling, ledger, run):
                 pass
         except DecodeError as error:
             ledger.record(video_list.name(index), error.outcome, error.detail)
+            ledger.stop_after_many_in_a_row()
         else:
             return
     if not len(video_list):

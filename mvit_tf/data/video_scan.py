@@ -11,6 +11,7 @@ from mvit_tf.data.video_timing import TAIL_TOLERANCE
 
 # So many failed reads in a row, without a packet between them, end a scan.
 _MOST_FAILED_READS = 100
+_FRAMES_A_STEP = 100
 # What FFmpeg says of packets before which data is missing, as also where files were joined.
 _SUSPECT = "a suspect packet"
 # Gaps that start so long after damage are laid to it, in seconds.
@@ -49,14 +50,27 @@ def scan_video(path):
     Raises:
         DecodeError: the file cannot be opened, or has no decodable frame before the first damage.
     """
+    *_, scan = scan_steps(path)
+    return scan
+
+
+def scan_steps(path):
+    """`scan_video` for one who waits: yields None now and then, and the VideoScan at the end.
+
+    Raises:
+        DecodeError: the file cannot be opened, or has no decodable frame before the first damage.
+    """
     path = os.fspath(path)
-    tally = _Tally()
+    tally, steps = _Tally(), 0
     with open_video(path) as video, open_container(path) as container:
         info, last = video.info, None
         for picture, damage in _decode_all(container, video_stream(path, container)):
             frame = video.clock.place(picture, last) if picture else None
             tally.add(last, frame, damage, info.fps)
             last = frame or last
+            steps += 1
+            if steps % _FRAMES_A_STEP == 0:
+                yield None
     reached = last.end if last else 0.0
     problems = tally.problems
     if info.duration - reached > TAIL_TOLERANCE:
@@ -64,7 +78,7 @@ def scan_video(path):
         problems.append(f"ends after {reached:.2f} of {info.duration:.2f} s")
     num_damaged = tally.num_damaged + max(tally.num_lost, tally.num_errors)
     share = num_damaged / max(tally.num_decoded + num_damaged, 1)
-    return VideoScan(info, tally.num_decoded, num_damaged, share, "; ".join(problems))
+    yield VideoScan(info, tally.num_decoded, num_damaged, share, "; ".join(problems))
 
 
 class _Tally:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mvit_tf.data.clips import evaluation_frames, gather_clips, whole_clips
+from mvit_tf.data.clips import evaluation_frames, gather_frames, whole_clips
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import evaluation_preprocess
 from mvit_tf.errors import UserError
@@ -104,10 +104,11 @@ class ModelPredictor(VideoPredictor):
 
     def _clips(self, path, sampling, num_clips):
         # The frames are shrunk as they come: those of all clips would fill the memory.
-        return gather_clips(
+        frames, facts = gather_frames(
             evaluation_frames(path, sampling, num_clips),
             lambda frames, _: evaluation_preprocess(frames, self.metadata.preprocessing).numpy(),
-        )[0]
+        )
+        return (frames[picks] for picks in facts.picks)
 
     def _probabilities(self, frames):
         logits = self._model(keras.ops.convert_to_tensor(frames), training=False)

@@ -143,14 +143,15 @@ class LedgerCheck(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         entries = []
         if self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").splitlines()
+            with open(self._path, encoding="utf-8") as lines:
+                earlier = [json.loads(line) for line in lines]
             # Version 0.1.0 wrote no epochs.
-            earlier = map(json.loads, lines)
             entries = [entry for entry in earlier if entry.get("epoch", epoch) < epoch]
         entries += self._training.epoch_entries(epoch)
-        for path, (outcome, detail) in self._validation.failures.items():
-            failure = {"path": path, "outcome": outcome, "detail": detail}
-            entries.append({"epoch": epoch, "set": "validation", **failure})
+        if "val_loss" in (logs or {}):
+            for path, (outcome, detail) in self._validation.failures.items():
+                failure = {"path": path, "outcome": outcome, "detail": detail}
+                entries.append({"epoch": epoch, "set": "validation", **failure})
         write_json_lines(self._path, entries)
         for ledger in (self._training, self._validation):
             ledger.check(self._max_failure_share)

@@ -1,7 +1,6 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data.data_checks import remarks
-from mvit_tf.data.decode_workers import DecodeWorkers
+from mvit_tf.data.decode_workers import DecodeWorkers, available_processors
 from mvit_tf.data.mixing import mix_batches
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
@@ -333,6 +332,7 @@ def _validator(experiment, model, videos, strategy, ledger, workers):
     views = _views(experiment, videos, predictor, ledger, workers, num_clips=1, num_crops=1)
 
     def validate() -> EvaluationReport:
+        ledger.clear()
         return _score(predictor, views, videos, ledger)
 
     return validate
@@ -355,7 +355,7 @@ def _views(experiment, videos, predictor, ledger, workers, *, num_clips: int, nu
 def _decode_workers(experiment):
     """Context of the experiment's `DecodeWorkers`, or of None."""
     data = experiment.data
-    count = os.cpu_count() if data.decode_workers is None else data.decode_workers
+    count = available_processors() if data.decode_workers is None else data.decode_workers
     if not count:
         return contextlib.nullcontext()
     return DecodeWorkers(count, time_limit=data.decode_time_limit)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from mvit_tf.data.clips import gather_clips
+from mvit_tf.data.clips import gather_frames
 from mvit_tf.data.decode_workers import DecodeWorkers
 from mvit_tf.data.decoding import DecodeError
 from mvit_tf.errors import UserError
@@ -182,7 +182,7 @@ def test_a_mistake_while_a_clip_is_made_frees_the_worker(workers):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        gather_clips(workers.run(decoder_functions.one_clip, "a.mp4"), shrink)
+        gather_frames(workers.run(decoder_functions.one_clip, "a.mp4"), shrink)
     assert len(list(workers.run(decoder_functions.whole, "a.mp4", 2))) == 2
     workers.close()
     with pytest.raises(ValueError, match="closed"):

@@ -394,7 +394,8 @@ def test_short_videos_are_counted(videos):
 
 def test_clips_of_a_segment_lie_in_it(tmp_path):
     path = str(write_numbered(tmp_path / "long.mp4", 90))
-    segments = ((1.0, 1.5), (2.0, 9.0), (3.5, 4.0))
+    # Between frames the one that is shown counts.
+    segments = ((1.03, 1.5), (2.0, 9.0), (3.5, 4.0))
     parts = VideoList((path,) * 3, (0, 1, 2), ("a", "b", "c"), segments=segments)
     numbers = Preprocessing(size=(64, 80), short_side=64, **RAW)
     still = Augmentation(scale=(1.0, 1.0), ratio=(1.25, 1.25), flip=False)
