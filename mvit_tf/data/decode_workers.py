@@ -219,8 +219,12 @@ class _Worker:
             return _WorkerEnded(
                 "decoder_timeout", f"the decoder gave nothing for {time_limit:g} s and was stopped"
             )
-        self.kill()
-        status = self._process.wait()
+        try:
+            # It is ending by itself: killed in the middle of that, it would not tell the signal.
+            status = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            status = self._process.wait()
         how = f"status {status}" if status >= 0 else signal.Signals(-status).name
         return _WorkerEnded("decoder_crash", f"the decoder crashed ({how})")
 
