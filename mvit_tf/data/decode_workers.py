@@ -96,24 +96,19 @@ class DecodeWorkers:
                 ("decoder_timeout") or crashed ("decoder_crash"), twice where it had given nothing.
             Exception: any other that the function raised.
         """
-        request, given = (function, path, args), False
+        given = False
         with self._free:
-            try:
-                for item in self._ask(request):
-                    given = True
-                    yield item
-                return
-            except _WorkerEnded as ended:
-                failure = ended
-            if not given:
-                # The worker may have ended of itself, for want of memory or while the machine
-                # slept: it is the video's fault if the next one ends too.
+            # The first worker may have ended of itself, for want of memory or while the machine
+            # slept: it is the video's fault if the next one ends too.
+            for last_try in (False, True):
                 try:
-                    yield from self._ask(request)
+                    for item in self._ask((function, path, args)):
+                        given = True
+                        yield item
                     return
                 except _WorkerEnded as ended:
-                    failure = ended
-        raise DecodeError(path, failure.outcome, str(failure)) from None
+                    if given or last_try:
+                        raise DecodeError(path, ended.outcome, str(ended)) from None
 
     def _ask(self, request):
         worker = self._take()
