@@ -19,26 +19,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvit_tf.data.class_names import load_class_names, save_class_names
+from mvit_tf.data.preprocessing import Augmentation, Preprocessing
+from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.saved_split import SavedSplit, save_split
 from mvit_tf.data.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.files import held_file, printable
 from mvit_tf.training.checkpoints import CheckpointStore
 from mvit_tf.training.experiment import Experiment, flat_items, load_experiment, save_experiment
+from mvit_tf.training.sections import keys_of
 
 _LOCK = ".training"
+
+
+def _data_keys(*classes: type) -> tuple[str, ...]:
+    return tuple(f"data.{key}" for cls in classes for key in keys_of(cls))
+
+
 # Keys that say what the model is and what it is shown: no mode may change them.
 _MODEL_KEYS = (
     "model.name",
     "model.input_shape",
     "model.overrides",
-    "data.sampling_rate",
-    "data.target_fps",
-    "data.sampling_rule",
-    "data.short_side",
-    "data.mean",
-    "data.std",
-    "data.channel_order",
+    *_data_keys(ClipSampling, Preprocessing),
 )
 # Keys that decide which videos are held out for validation, where the experiment names none.
 _SPLIT_KEYS = (
@@ -57,9 +60,7 @@ _TRAINING_KEYS = (
     "model.reset_head",
     "data.validation",
     "data.validation_split",
-    "data.scale",
-    "data.ratio",
-    "data.flip",
+    *_data_keys(Augmentation),
     "train.batch_size",
     "train.dtype",
     "train.seed",

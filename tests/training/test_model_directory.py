@@ -58,6 +58,8 @@ def test_what_may_change_is_told_and_then_kept(occupied):
         ("", NAMES, r"data.train \('/videos' there, None now\)"),
         ("data.train=/videos,model.name=mvit_s_16x4,train.seed=3", NAMES,
          r"model.name \('mvit_b_16x4' there, 'mvit_s_16x4' now\), train.seed \(0 there, 3 now\)"),
+        ("data.train=/videos,data.mixup_alpha=0.8,data.short_videos=loop", NAMES,
+         r"data.short_videos \('repeat_last' there, 'loop' now\), data.mixup_alpha \(0.0 "),
         ("data.train=/videos", (*NAMES, "right"), "3 classes there, 4 in data.train now"),
         ("data.train=/videos", ("down", "right", "up"), "class 1 is 'left' there, 'right' in"),
     ],
