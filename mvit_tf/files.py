@@ -2,8 +2,9 @@
 
 import contextlib
 import errno
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".writing-"
@@ -52,6 +53,12 @@ def write_text_atomically(path: Path, text: str):
         path,
         lambda temporary: temporary.write_text(printable(text), encoding="utf-8", newline=""),
     )
+
+
+def write_json_lines(path: Path, entries: Iterable[dict]):
+    """`write_text_atomically` of one JSON object a line."""
+    lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    write_text_atomically(path, "".join(lines))
 
 
 def remove_unfinished(directory: Path):

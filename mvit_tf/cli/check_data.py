@@ -9,7 +9,6 @@ list has a mistake, or a file or group is on both sides.
 import argparse
 import collections
 import dataclasses
-import json
 import os
 import statistics
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,7 +17,7 @@ from pathlib import Path
 from mvit_tf.cli.arguments import positive_int
 from mvit_tf.console import format_table, progress
 from mvit_tf.errors import UserError
-from mvit_tf.files import write_text_atomically
+from mvit_tf.files import write_json_lines
 
 NAME = "check-data"
 SUMMARY = "decode every video of a folder or list, and name what is wrong with them"
@@ -296,5 +295,4 @@ def _write(path, lists, files, passed_over, alike):
     lines += [
         {"path": path, "outcome": "passed_over", "detail": reason} for path, reason in passed_over
     ]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_text_atomically(Path(path), text)
+    write_json_lines(Path(path), lines)

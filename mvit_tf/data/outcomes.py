@@ -2,12 +2,9 @@
 
 import collections
 import contextlib
-import json
-import pathlib
 import threading
 
 from mvit_tf.errors import UserError
-from mvit_tf.files import write_text_atomically
 
 OK = "ok"
 PADDED = "padded"  # decoded, and shorter than a clip
@@ -180,10 +177,6 @@ class OutcomeLedger:
         total |= {outcome: counts[outcome] for outcome in (*_GOOD, REPLACED)}
         return [total, *(entry for _, entry in replaced)]
 
-    def write(self, path):
-        """Writes one JSON object a line: path, outcome, detail."""
-        write_json_lines(path, self.entries())
-
     @contextlib.contextmanager
     def user_errors(self):
         """Context in which to run a loop over a pipeline of `pipeline`.
@@ -201,12 +194,6 @@ class OutcomeLedger:
             if len(self) and len(self.failures) == len(self):
                 raise self.nothing_decoded() from None
             raise
-
-
-def write_json_lines(path, entries):
-    """Writes dicts as one JSON object a line, atomically; names that are not UTF-8 escaped."""
-    lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-    write_text_atomically(pathlib.Path(path), "".join(lines))
 
 
 def _first_failures(failures):

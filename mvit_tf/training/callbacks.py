@@ -9,9 +9,8 @@ from pathlib import Path
 
 import keras
 
-from mvit_tf.data.outcomes import write_json_lines
 from mvit_tf.errors import UserError
-from mvit_tf.files import write_text_atomically
+from mvit_tf.files import write_json_lines, write_text_atomically
 from mvit_tf.training.checkpoints import CheckpointStore, Progress
 from mvit_tf.training.evaluation import EvaluationReport
 from mvit_tf.weights_file import first_not_finite
@@ -149,9 +148,12 @@ class LedgerCheck(keras.callbacks.Callback):
             entries = [entry for entry in earlier if entry.get("epoch", epoch) < epoch]
         entries += self._training.epoch_entries(epoch)
         if "val_loss" in (logs or {}):
-            for path, (outcome, detail) in self._validation.failures.items():
-                failure = {"path": path, "outcome": outcome, "detail": detail}
-                entries.append({"epoch": epoch, "set": "validation", **failure})
+            failed = self._validation.failures
+            entries += [
+                {"epoch": epoch, "set": "validation", **entry}
+                for entry in self._validation.entries()
+                if entry["path"] in failed
+            ]
         write_json_lines(self._path, entries)
         for ledger in (self._training, self._validation):
             ledger.check(self._max_failure_share)

@@ -6,6 +6,7 @@ import pytest
 
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_json_lines
 
 
 def test_each_video_has_one_outcome_and_failures_stay():
@@ -48,7 +49,7 @@ def test_write_gives_json_lines(tmp_path):
     ledger = OutcomeLedger()
     ledger.record("a.mp4")
     ledger.record("ü.mp4", "missing", "no such file")
-    ledger.write(tmp_path / "outcomes.jsonl")
+    write_json_lines(tmp_path / "outcomes.jsonl", ledger.entries())
     lines = (tmp_path / "outcomes.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [
         {"path": "a.mp4", "outcome": "ok", "detail": ""},
@@ -61,7 +62,7 @@ def test_names_that_are_not_utf8_are_written_escaped_and_read_back(tmp_path):
     ledger = OutcomeLedger()
     name = os.fsdecode(b"caf\xe9.mp4")
     ledger.record(name, "missing", "no such file")
-    ledger.write(tmp_path / "outcomes.jsonl")
+    write_json_lines(tmp_path / "outcomes.jsonl", ledger.entries())
     text = (tmp_path / "outcomes.jsonl").read_text(encoding="utf-8")
     assert text.startswith(r'{"path": "caf\udce9.mp4"')
     assert json.loads(text)["path"] == name

@@ -26,6 +26,7 @@ from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Augmentation, Preprocessing, evaluation_preprocess
 from mvit_tf.data.video_list import VideoList, load_video_list
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_json_lines
 
 from . import decoder_functions
 from .videos import read_numbers, write_audio, write_numbered, write_video
@@ -325,7 +326,7 @@ def test_names_that_are_not_utf8_go_through(videos, tmp_path):
     assert len(batches(named, ledger=ledger, epochs=1)) == 1
     assert len(views(named, ledger=ledger)) == 3
     assert list(ledger.failures) == [named.paths[3]]
-    ledger.write(tmp_path / "outcomes.jsonl")
+    write_json_lines(tmp_path / "outcomes.jsonl", ledger.entries())
     lines = (tmp_path / "outcomes.jsonl").read_text(encoding="utf-8").splitlines()
     assert sorted(json.loads(line)["path"] for line in lines) == sorted(named.paths)
 
