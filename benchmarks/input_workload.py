@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from benchmarks.cases import Case
 from benchmarks.tensorflow_workload import training_step
-from mvit_tf.data.decoding import open_video
+from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import train_dataset
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Augmentation, Preprocessing, training_preprocess
-from mvit_tf.data.video_list import VideoList
+from mvit_tf.data.video.decoding import open_video
 
 _SEED = 0
 

@@ -141,7 +141,7 @@ def _run_loaders(implementations, options, rounds, threads, left_out):
 
 
 def _find(source):
-    from mvit_tf.data.entries import VIDEO_EXTENSIONS
+    from mvit_tf.data.lists.entries import VIDEO_EXTENSIONS
 
     if source.is_file():
         return [str(source)]

@@ -129,9 +129,9 @@ def check_file(path: str):
         None now and then, so that a long video is not taken for one that hangs; at last
         (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed).
     """
-    from mvit_tf.data.decoding import open_video
-    from mvit_tf.data.look_alikes import moments, thumbnail
-    from mvit_tf.data.video_scan import scan_steps
+    from mvit_tf.data.lists.look_alikes import moments, thumbnail
+    from mvit_tf.data.video.decoding import open_video
+    from mvit_tf.data.video.scan import scan_steps
 
     for scan in scan_steps(path):
         if scan is None:
@@ -148,8 +148,8 @@ def check_file(path: str):
 
 def _load(arguments, mistakes):
     """Side of the split -> VideoList."""
-    from mvit_tf.data.class_names import load_label_map
-    from mvit_tf.data.video_list import load_video_list
+    from mvit_tf.data.lists.class_names import load_label_map
+    from mvit_tf.data.lists.video_list import load_video_list
 
     def load(source, split, class_names):
         return load_video_list(
@@ -175,8 +175,8 @@ def _load(arguments, mistakes):
 
 def _decode_all(paths, count):
     """What `check_file` yields, in the order of the paths."""
-    from mvit_tf.data.decode_workers import DecodeWorkers
-    from mvit_tf.data.decoding import DecodeError
+    from mvit_tf.data.video.decode_workers import DecodeWorkers
+    from mvit_tf.data.video.decoding import DecodeError
 
     def check(path):
         try:
@@ -203,8 +203,8 @@ def _decode_all(paths, count):
 
 def _look_alikes(decoded, lists):
     """Path for validation -> path in training that looks the same and is not the same file."""
-    from mvit_tf.data.content import copies_between
-    from mvit_tf.data.look_alikes import look_alikes
+    from mvit_tf.data.lists.content import copies_between
+    from mvit_tf.data.lists.look_alikes import look_alikes
 
     if "validation" not in lists:
         return {}
@@ -219,8 +219,8 @@ def _look_alikes(decoded, lists):
 
 def _findings(source, lists, alike):
     """(mistakes, warnings) about the videos together, a line each."""
-    from mvit_tf.data import data_checks
-    from mvit_tf.data.content import copies
+    from mvit_tf.data.lists import data_checks
+    from mvit_tf.data.lists.content import copies
 
     train, validation = lists["train"], lists.get("validation")
     mistakes, warnings = [], data_checks.class_warnings(train)
@@ -243,7 +243,7 @@ def _findings(source, lists, alike):
 
 def _tables(lists, files, passed_over):
     """The tables of the report that have any rows."""
-    from mvit_tf.data.data_checks import balance
+    from mvit_tf.data.lists.data_checks import balance
 
     failures = sorted(
         (file.outcome, file.path, f"{file.readable:.0%}", file.detail)

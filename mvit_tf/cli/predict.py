@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     predictor, videos = _predictor_and_videos(arguments)
 
-    from mvit_tf.data.decoding import DecodeError
+    from mvit_tf.data.video.decoding import DecodeError
 
     failed = 0
     for video in videos:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mvit_tf.data.decoding import DecodeError, open_video
+from mvit_tf.data.video.decoding import DecodeError, open_video
 
 # Frames are handed on in parts of so many bytes: a clip of ordinary size in one, of 4K one by one.
 _PART_BYTES = 2**24

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from mvit_tf.data import transforms
 from mvit_tf.data.clips import evaluation_frames, gather_frames, training_frames
-from mvit_tf.data.decoding import DecodeError
 from mvit_tf.data.outcomes import OK, PADDED
+from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
 
 # Outcomes on record after which a video is tried all the same: of a damaged one another clip may

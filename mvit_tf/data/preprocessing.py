@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from mvit_tf.data.randaugment_spec import RandAugmentSpec
+from mvit_tf.data.augmentation.randaugment_spec import RandAugmentSpec
 from mvit_tf.errors import UserError
 from mvit_tf.typed import (
     Channels,

@@ -9,10 +9,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from mvit_tf.data.color_jitter import color_jitter
+from mvit_tf.data.augmentation.color_jitter import color_jitter
+from mvit_tf.data.augmentation.randaugment import rand_augment
+from mvit_tf.data.augmentation.random_erasing import random_erasing
 from mvit_tf.data.preprocessing import CROPS, Augmentation, Preprocessing
-from mvit_tf.data.randaugment import rand_augment
-from mvit_tf.data.random_erasing import random_erasing
 from mvit_tf.errors import UserError
 
 __all__ = [

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mvit_tf.data.video_list import VideoList
+from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.files import write_text_atomically
 
 _PADDING = -1

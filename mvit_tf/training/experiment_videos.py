@@ -1,10 +1,10 @@
 """The videos of an experiment: which it trains on, and which it is scored on."""
 
-from mvit_tf.data.class_names import load_label_map
-from mvit_tf.data.data_checks import refuse_one_class
-from mvit_tf.data.saved_split import SavedSplit
-from mvit_tf.data.splits import split_validation
-from mvit_tf.data.video_list import VideoList, load_video_list
+from mvit_tf.data.lists.class_names import load_label_map
+from mvit_tf.data.lists.data_checks import refuse_one_class
+from mvit_tf.data.lists.saved_split import SavedSplit
+from mvit_tf.data.lists.splits import split_validation
+from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.errors import UserError
 from mvit_tf.training.experiment import Experiment
 

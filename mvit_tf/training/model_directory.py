@@ -18,11 +18,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvit_tf.data.class_names import load_class_names, save_class_names
+from mvit_tf.data.lists.class_names import load_class_names, save_class_names
+from mvit_tf.data.lists.saved_split import SavedSplit, save_split
+from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.preprocessing import Augmentation, Preprocessing
 from mvit_tf.data.sampling import ClipSampling
-from mvit_tf.data.saved_split import SavedSplit, save_split
-from mvit_tf.data.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.files import held_file, printable
 from mvit_tf.training.checkpoints import CheckpointStore

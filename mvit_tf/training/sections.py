@@ -104,7 +104,7 @@ class DataSection(_ClipKeys):
 
     Attributes:
         train: training videos: a folder with one folder per class, or a list in a form of
-            `mvit_tf.data.list_formats`.
+            `mvit_tf.data.lists.list_formats`.
         validation: validation videos, in any of these forms.
         train_split: what the column `split` of the list `train` says of the videos to take.
         validation_split: the same of `validation`, which may be the same list.

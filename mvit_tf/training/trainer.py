@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mvit_tf.data.data_checks import remarks
-from mvit_tf.data.decode_workers import DecodeWorkers, available_processors
-from mvit_tf.data.mixing import mix_batches
+from mvit_tf.data.augmentation.mixing import mix_batches
+from mvit_tf.data.lists.data_checks import remarks
+from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
-from mvit_tf.data.video_list import VideoList
+from mvit_tf.data.video.decode_workers import DecodeWorkers, available_processors
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit
 from mvit_tf.training import callbacks

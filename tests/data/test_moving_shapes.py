@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mvit_tf.data.decoding import open_video
+from mvit_tf.data.lists.video_list import load_video_list
 from mvit_tf.data.moving_shapes import DIRECTIONS, MovingShapes, render, write_moving_shapes
-from mvit_tf.data.video_list import load_video_list
+from mvit_tf.data.video.decoding import open_video
 from mvit_tf.errors import UserError
 
 SMALL = MovingShapes(height=32, width=32, num_frames=18, num_shapes=3, radius=(2.0, 3.0))

@@ -14,8 +14,7 @@ from tensorflow.python.framework import config
 
 from mvit_tf.data import clips as clips_module
 from mvit_tf.data.clips import whole_clips
-from mvit_tf.data.decode_workers import DecodeWorkers
-from mvit_tf.data.decoding import DecodeError, open_video
+from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import (
     evaluation_views,
@@ -24,11 +23,12 @@ from mvit_tf.data.pipeline import (
 )
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Augmentation, Preprocessing, evaluation_preprocess
-from mvit_tf.data.video_list import VideoList, load_video_list
+from mvit_tf.data.video.decode_workers import DecodeWorkers
+from mvit_tf.data.video.decoding import DecodeError, open_video
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_json_lines
 
-from . import decoder_functions
+from .video import decoder_functions
 from .videos import read_numbers, write_audio, write_numbered, write_video
 
 SAMPLING = ClipSampling(num_frames=4, sampling_rate=2)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mvit_tf.data.decoding import DecodeError
+from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views
-from mvit_tf.data.video_list import VideoList
+from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
 from mvit_tf.export.predictor import ModelPredictor, SavedModelPredictor, open_predictor
 from mvit_tf.export.saved_model import export_model, export_saved_model

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mvit_tf.data.video_list import VideoList
+from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.training.evaluation import ViewPredictor, make_report, shuffle_frames
 from tests.training.two_devices import run_on_two_devices
 

@@ -1,0 +1,124 @@
+"""What is worth saying of a set of videos before anything is learnt from it."""
+
+import collections
+
+import numpy as np
+
+from mvit_tf.data.lists.class_names import shortened
+from mvit_tf.data.lists.content import copies_between
+from mvit_tf.errors import UserError
+
+# A class with fewer videos than this, or than a tenth of the median class, has few; one with
+# more than ten times the median has very many.
+_FEW = 5
+_FACTOR = 10
+_NAMED = 3
+
+
+def refuse_one_class(video_list, source):
+    """Refuses videos among which there is nothing to tell apart.
+
+    Raises:
+        UserError: all videos of `source` are of one class.
+    """
+    present = np.flatnonzero(video_list.videos_per_class())
+    if len(present) == 1:
+        raise UserError(
+            f"{source} holds videos of one class only, {video_list.class_names[present[0]]!r}: "
+            "there is nothing to tell apart; add videos of at least one other class"
+        )
+
+
+def balance(video_list):
+    """One line: how many videos the classes have."""
+    counts = video_list.videos_per_class()
+    order = np.argsort(-counts, kind="stable")
+    if len(counts) <= 2 * _NAMED:
+        return ", ".join(f"{video_list.class_names[i]} {counts[i]:,}" for i in order)
+    most, least = order[0], order[-1]
+    return (
+        f"{counts[least]:,} ({video_list.class_names[least]}) to {counts[most]:,} "
+        f"({video_list.class_names[most]}) videos a class, median {np.median(counts):,.0f}"
+    )
+
+
+def class_warnings(video_list):
+    """Lines about the classes with no, few or very many videos."""
+    counts = video_list.videos_per_class()
+    present = counts[counts > 0]
+    median = np.median(present) if len(present) else 0
+    empty, few = counts == 0, (counts > 0) & (counts < max(_FEW, median / _FACTOR))
+    lines = []
+    for chosen, what in (
+        (empty, "no video"),
+        (few, f"fewer than {max(_FEW, median / _FACTOR):,.0f} videos"),
+        (counts > _FACTOR * median, f"more than {_FACTOR} times the median of {median:,.0f}"),
+    ):
+        names = [f"{video_list.class_names[i]!r}" for i in np.flatnonzero(chosen)]
+        if names:
+            lines.append(f"{len(names)} of {len(counts)} classes with {what}: {shortened(names)}")
+    numbered = video_list.class_names == tuple(map(str, range(len(counts))))
+    if numbered and len(counts) > 1 and empty[0] and not empty[1:].any():
+        lines.append("labels count from 0, but the smallest here is 1")
+    return lines
+
+
+def passed_over(video_list):
+    """One line about what lies beside the videos and is none; None where nothing does."""
+    if not video_list.passed_over:
+        return None
+    kinds = collections.Counter(reason for _, reason in video_list.passed_over).most_common()
+    counted = ", ".join(f"{count} {reason}" for reason, count in kinds)
+    return (
+        f"{len(video_list.passed_over)} entries beside the videos ({counted}); "
+        f"first: {video_list.passed_over[0][0]}; `mvit check-data` names all"
+    )
+
+
+def on_both_sides(train, validation):
+    """Lines about what lies on both sides of a split, so that the scores flatter."""
+    lines = []
+    named = sorted(set(train.paths).intersection(validation.paths))
+    named += [f"{a} = {b}" for a, b in copies_between(train.paths, validation.paths)]
+    if named:
+        lines.append(
+            f"{len(named)} files are in training and in validation: {shortened(named, _NAMED)}"
+        )
+    if train.groups is not None and validation.groups is not None:
+        both = sorted(set(train.groups) & set(validation.groups))
+        if both:
+            lines.append(
+                f"{len(both)} groups are in training and in validation: {shortened(both, _NAMED)}"
+            )
+    return lines
+
+
+def not_validated(train, validation):
+    """Lines about classes that validation says nothing of."""
+    lacking = np.flatnonzero((train.videos_per_class() > 0) & (validation.videos_per_class() == 0))
+    if not len(lacking):
+        return []
+    names = [repr(train.class_names[i]) for i in lacking]
+    return [
+        f"{len(names)} of {train.num_classes} classes with no video for validation: "
+        f"{shortened(names)}"
+    ]
+
+
+def remarks(listed, train, validation):
+    """Lines for the start of a training, each with a word in front.
+
+    Args:
+        listed: VideoList, as it was read.
+        train, validation: VideoLists, what became of it; `validation` may be None.
+    """
+    skipped = [passed_over(listed)]
+    warnings = class_warnings(train)
+    if validation is not None:
+        skipped.append(passed_over(validation))
+        warnings += on_both_sides(train, validation) + not_validated(train, validation)
+    return [
+        f"classes     {balance(train)}",
+        *(f"passed over {line}" for line in skipped if line is not None),
+        *(f"warning     {line}" for line in warnings),
+    ]

@@ -1,0 +1,187 @@
+"""The file that keeps which videos were trained on and which were held out."""
+
+import csv
+import os
+import pathlib
+
+from mvit_tf.data.lists.content import checksum, size_of
+from mvit_tf.data.lists.video_list import VideoList
+from mvit_tf.errors import UserError
+from mvit_tf.files import write_atomically
+
+_COLUMNS = ("path", "label", "start", "end", "group", "split", "size", "checksum")
+_TRAIN, _VALIDATION = "train", "validation"
+_NAMED = 3
+
+
+def save_split(path, train, validation):
+    """Writes both sides as a CSV with the columns path, label (the class name), start, end, group,
+    split, size and checksum.
+
+    Only files for validation get a checksum (`content.checksum`), as only they are opened.
+
+    Args:
+        path: of the file.
+        train: VideoList.
+        validation: VideoList, or None.
+    """
+
+    def fill(temporary):
+        # Names that are not UTF-8 keep their bytes.
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            for split, videos in ((_TRAIN, train), (_VALIDATION, validation)):
+                if videos is not None:
+                    writer.writerows(_rows(split, videos))
+
+    write_atomically(pathlib.Path(path), fill)
+
+
+class SavedSplit:
+    """What `save_split` wrote.
+
+    Args:
+        path: of the file.
+        class_names: tuple of str, the classes in index order.
+
+    Raises:
+        UserError: not such a file.
+    """
+
+    def __init__(self, path, class_names):
+        self.path = path
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+                rows = list(csv.DictReader(file))
+            self._rows = {_key(row): row for row in rows}
+            held_out = [row for row in rows if row["split"] == _VALIDATION]
+            self.validation = VideoList(
+                paths=tuple(row["path"] for row in held_out),
+                labels=tuple(class_names.index(row["label"]) for row in held_out),
+                class_names=tuple(class_names),
+                segments=_optional(_segment(row) for row in held_out),
+                groups=_optional(row["group"] or None for row in held_out),
+            )
+        except (csv.Error, KeyError, ValueError) as error:
+            raise UserError(f"{path} is damaged: {error}; restore it from a copy") from None
+
+    def check_held_out(self):
+        """Compares the held-out files with what they were.
+
+        Raises:
+            UserError: some are gone or hold something else; the first are named.
+        """
+        changed = []
+        for path, row in {
+            row["path"]: row for row in self._rows.values() if row["split"] == _VALIDATION
+        }.items():
+            now = checksum(path)
+            # What was missing then may be there now.
+            if row["checksum"] and now != row["checksum"]:
+                changed.append(f"{os.path.abspath(path)} ({'changed' if now else 'gone'})")
+        if changed:
+            raise UserError(
+                f"{len(changed)} videos held out in {self.path} are no longer what they were: "
+                f"{_first(changed)}; put them back, or evaluate on a list of its own with "
+                "data.validation"
+            )
+
+    def rest_of(self, videos):
+        """Those of `videos` to train on: neither held out nor of a file or group that was.
+
+        Raises:
+            UserError: a held-out video has another label now.
+        """
+        relabelled = [
+            f"{row['path']} ({row['label']} there, {label} now)"
+            for row, label in self._relabelled(videos)
+            if row["split"] == _VALIDATION
+        ]
+        if relabelled:
+            raise UserError(
+                f"{len(relabelled)} videos held out in {self.path} have another label now: "
+                f"{_first(relabelled)}; take the change back, or train in another --model_dir"
+            )
+        held_out = [row for row in self._rows.values() if row["split"] == _VALIDATION]
+        files = {_file(row["path"]) for row in held_out}
+        groups = {row["group"] for row in held_out} - {""}
+        return videos.subset(
+            [
+                index
+                for index, path in enumerate(videos.paths)
+                if _file(path) not in files
+                and (videos.groups is None or videos.groups[index] not in groups)
+            ]
+        )
+
+    def _relabelled(self, videos):
+        """Yields (row, label now) of the videos whose label is another one than it was."""
+        for index, label in enumerate(videos.labels):
+            row = self._rows.get(_key_of(videos, index))
+            if row and row["label"] != videos.class_names[label]:
+                yield row, videos.class_names[label]
+
+    def changes_of_training(self, train):
+        """Lines about how the videos to train on differ from what they were."""
+        now = {_key_of(train, index) for index in range(len(train))}
+        before = {key: row for key, row in self._rows.items() if row["split"] == _TRAIN}
+        resized = {key for key in before.keys() & now if _other_size(before[key])}
+        relabelled = {_key(row) for row, _ in self._relabelled(train)}
+        return [
+            f"{len(keys)} videos to train on {what}: {_first(sorted({path for path, _ in keys}))}"
+            for keys, what in (
+                (now - before.keys(), "are new"),
+                (before.keys() - now, "are gone"),
+                (resized, "have another size"),
+                (relabelled, "have another label"),
+            )
+            if keys
+        ]
+
+
+def _rows(split, videos):
+    for index, path in enumerate(videos.paths):
+        start, end = videos.segment(index) or ("", "")
+        yield (
+            path,
+            videos.class_names[videos.labels[index]],
+            start,
+            end,
+            "" if videos.groups is None else videos.groups[index],
+            split,
+            size_of(path),
+            checksum(path) if split == _VALIDATION else None,
+        )
+
+
+def _segment(row):
+    return (float(row["start"]), float(row["end"])) if row["start"] else None
+
+
+def _key(row):
+    return _file(row["path"]), _segment(row)
+
+
+def _key_of(videos, index):
+    return _file(videos.paths[index]), videos.segment(index)
+
+
+def _file(path):
+    """A file's one name, however a list spells it."""
+    return os.path.abspath(path)
+
+
+def _optional(values):
+    """The values, or None where all are."""
+    values = tuple(values)
+    return values if any(value is not None for value in values) else None
+
+
+def _other_size(row):
+    now = size_of(row["path"])
+    return row["size"] != ("" if now is None else str(now))
+
+
+def _first(paths):
+    return ", ".join(paths[:_NAMED]) + (", ..." if len(paths) > _NAMED else "")
