@@ -1,5 +1,6 @@
 """Record sets of other tools, read by us; and ours, read by the Model Garden."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from official.vision.configs import video_classification
@@ -13,9 +14,13 @@ from .sets import class_folders, make_set
 
 
 def sequence_example(**context):
-    """A SequenceExample of two JPEG frames; keys with "__" for "/"."""
-    example = tfexample_utils.make_video_test_example(image_shape=(20, 30, 3), audio_shape=(2, 3))
-    del example.context.feature["clip/label/index"]
+    """A SequenceExample of four JPEG frames; keys with "__" for "/"."""
+    # By the parts of `make_video_test_example`, which itself fails on the newest NumPy.
+    example = tf.train.SequenceExample()
+    ramp = np.linspace(0, 255, 36 * 48 * 3).reshape(36, 48, 3).astype(np.uint8)
+    picture = tf.io.encode_jpeg(ramp).numpy()
+    tfexample_utils.put_bytes_list_to_feature(example, picture, repeat_num=4)
+    tfexample_utils.put_float_list_to_feature(example, [[0.5, 1.0]], tfexample_utils.AUDIO_KEY)
     for key, value in context.items():
         feature = example.context.feature[key.replace("__", "/")]
         values = value if isinstance(value, list) else [value]
@@ -31,10 +36,9 @@ def write(path, *examples):
 
 def test_a_set_of_the_model_garden(tmp_path):
     for shard, labels in enumerate(([3, 0], [1])):
-        made = [
-            tfexample_utils.make_video_test_example((36, 48, 3), (20, 128), label)
-            for label in labels
-        ]
+        made = [sequence_example() for _ in labels]
+        for example, label in zip(made, labels, strict=True):
+            tfexample_utils.put_int64_to_context(example, label)
         write(tmp_path / f"train.tfrecord-{shard:05d}-of-00002", *made)
     videos = load_video_list(str(tmp_path / "train.tfrecord-*"))
     assert videos.labels == (3, 0, 1) and videos.class_names == ("0", "1", "2", "3")
