@@ -93,6 +93,9 @@ def run(arguments: argparse.Namespace) -> None:
     wrong = []
     if failed:
         wrong.append(f"{len(files)} videos, {failed} left out ({failed / len(files):.1%})")
+    damaged = sum(reason.startswith("corrupt_record") for _, reason in passed_over)
+    if damaged:
+        wrong.append(f"{damaged} damaged records")
     if mistakes:
         wrong.append(f"{len(mistakes)} mistakes in the list")
     if wrong:

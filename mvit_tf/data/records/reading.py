@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mvit_tf.data.records import examples, framing
-from mvit_tf.data.records.storage import open_file
+from mvit_tf.data.records.storage import is_remote, open_file
 from mvit_tf.data.video.decoding import DecodeError, VideoInfo, open_video
 
 # Frames a second where a record does not say, as in sets of the Model Garden's own tools.
@@ -39,6 +39,11 @@ def parse_record_name(path):
 def is_record_file(path):
     """Whether a file is taken for TFRecords by its name, "x.tfrecord" or "x-00000-of-00010"."""
     return _SHARD.search(os.path.basename(path)) is not None
+
+
+def is_remote_record(path):
+    """Whether a path names a record that only TensorFlow can read."""
+    return is_remote(path) and parse_record_name(path) is not None
 
 
 @contextlib.contextmanager
