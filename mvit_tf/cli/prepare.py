@@ -95,11 +95,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of videos that may fail (default: 0.05)",
     )
+    parser.add_argument(
+        "--runner",
+        metavar="RUNNER",
+        help="make the files by Apache Beam with this runner, such as DirectRunner or "
+        "DataflowRunner, instead of by processes of this machine",
+    )
+    parser.add_argument(
+        "--pipeline_options",
+        metavar="OPTIONS",
+        default="",
+        help="options of the runner: --pipeline_options='--direct_num_workers=4'",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int | None:
     from mvit_tf.data.lists.class_names import load_label_map
     from mvit_tf.data.lists.video_list import load_video_list
+    from mvit_tf.data.records.beam import BeamShards
     from mvit_tf.data.records.encoding import Encoding
     from mvit_tf.data.records.index import record_files
     from mvit_tf.data.records.plan import make_plan
@@ -109,6 +122,8 @@ def run(arguments: argparse.Namespace) -> int | None:
 
     if not 0 <= arguments.max_failure_share <= 1:
         raise UserError(f"--max_failure_share={arguments.max_failure_share:g} must be from 0 to 1")
+    if arguments.pipeline_options and arguments.runner is None:
+        raise UserError("--pipeline_options are those of --runner, which is not given")
     encoding = Encoding(
         frames=arguments.frames,
         short_side=arguments.short_side,
@@ -133,7 +148,12 @@ def run(arguments: argparse.Namespace) -> int | None:
         encoding=encoding,
         num_shards=arguments.shards,
     )
-    make_shards = LocalShards(arguments.workers or available_processors(), arguments.time_limit)
+    if arguments.runner is None:
+        count = arguments.workers or available_processors()
+        make_shards = LocalShards(count, arguments.time_limit)
+    else:
+        options = shlex.split(arguments.pipeline_options)
+        make_shards = BeamShards(arguments.runner, options, arguments.time_limit)
     try:
         with interrupted_by(signal.SIGINT, signal.SIGTERM), progress("preparing") as show:
             manifest, found = prepare(

@@ -25,8 +25,9 @@ def prepare(plan, make_shards, *, max_failure_share, show=lambda done, total: No
 
     Args:
         plan: Plan.
-        make_shards: function of (plan, list of numbers of files, function of each number and its
-            Shard to be called when it is complete), such as `LocalShards`.
+        make_shards: such as `LocalShards` and `BeamShards`: function of (plan, list of numbers of
+            files, function of a number and its Shard to be called when that is complete, function
+            of how many videos more are done).
         max_failure_share: float in [0, 1]. Largest bearable share of videos without a record.
         show: function of (done, total), called with numbers of videos.
 
