@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a folder with one folder of videos per class, or a list: CSV, JSON, `path label`",
+        help="a folder with one folder of videos per class, a list (CSV, JSON, `path label`), or a "
+        "record set",
     )
     parser.add_argument("--validation", metavar="SOURCE", help="the videos for validation, if any")
     parser.add_argument(
@@ -92,6 +93,9 @@ def run(arguments: argparse.Namespace) -> None:
     wrong = []
     if failed:
         wrong.append(f"{len(files)} videos, {failed} left out ({failed / len(files):.1%})")
+    damaged = sum(reason.startswith("corrupt_record") for _, reason in passed_over)
+    if damaged:
+        wrong.append(f"{damaged} damaged records")
     if mistakes:
         wrong.append(f"{len(mistakes)} mistakes in the list")
     if wrong:
@@ -130,10 +134,10 @@ def check_file(path: str):
         (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed).
     """
     from mvit_tf.data.lists.look_alikes import moments, thumbnail
-    from mvit_tf.data.video.decoding import open_video
-    from mvit_tf.data.video.scan import scan_steps
+    from mvit_tf.data.records.reading import open_source
+    from mvit_tf.data.records.scan import scan_source_steps
 
-    for scan in scan_steps(path):
+    for scan in scan_source_steps(path):
         if scan is None:
             yield None
     names = ("duration", "fps", "width", "height", "codec")
@@ -141,7 +145,7 @@ def check_file(path: str):
     if scan.num_damaged:
         yield CheckedFile(path, "decode_error", scan.detail, 1 - scan.damaged_share, **known), []
         return
-    with open_video(path) as video:
+    with open_source(path) as video:
         frames = video.frames_at_indices(moments(scan.info.num_frames))
     yield CheckedFile(path, readable=1.0, **known), [thumbnail(frame) for frame in frames]
 

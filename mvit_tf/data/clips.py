@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from mvit_tf.data.video.decoding import DecodeError, open_video
+from mvit_tf.data.records.reading import open_source
+from mvit_tf.data.video.decoding import DecodeError
 
 # Frames are handed on in parts of so many bytes: a clip of ordinary size in one, of 4K one by one.
 _PART_BYTES = 2**24
@@ -36,7 +37,7 @@ def training_frames(path, sampling, seed, segment=None):
     """The frames of one random clip.
 
     Args:
-        path: str, the file.
+        path: str, the file, or a record (`records.reading`).
         sampling: ClipSampling.
         seed: numpy.random.SeedSequence of the clip's start.
         segment: (start, end) in seconds of the part that the clip is taken from; all by default.
@@ -49,8 +50,8 @@ def training_frames(path, sampling, seed, segment=None):
             segment.
     """
     rng = np.random.default_rng(seed)
-    with open_video(path) as video:
-        first, count = _range(video, segment)
+    with open_source(path) as video:
+        first, count = segment_range(video, segment)
         indices = sampling.training_indices(count, video.info.fps, rng)
         yield from _frames(video, first + indices[None], sampling, count)
 
@@ -68,8 +69,8 @@ def evaluation_frames(path, sampling, num_clips, segment=None):
     Raises:
         DecodeError: as `training_frames`.
     """
-    with open_video(path) as video:
-        first, count = _range(video, segment)
+    with open_source(path) as video:
+        first, count = segment_range(video, segment)
         indices = first + sampling.evaluation_indices(count, video.info.fps, num_clips)
         yield from _frames(video, indices, sampling, count)
 
@@ -88,14 +89,14 @@ def whole_clips(path, sampling, num_clips):
     Raises:
         DecodeError: as `training_frames`.
     """
-    with open_video(path) as video:
+    with open_source(path) as video:
         info = video.info
         indices = sampling.evaluation_indices(info.num_frames, info.fps, num_clips)
         _refuse_short(video, sampling, info.num_frames)
         yield from video.clips_at_indices(indices)
 
 
-def _range(video, segment):
+def segment_range(video, segment):
     """First index and number of the frames of a segment."""
     info = video.info
     if segment is None:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from mvit_tf.data import transforms
 from mvit_tf.data.clips import evaluation_frames, gather_frames, training_frames
 from mvit_tf.data.outcomes import OK, PADDED
+from mvit_tf.data.records.reading import is_remote_record
 from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
 
@@ -265,10 +266,17 @@ class _TrainingClips:
 
 
 def _runner(workers):
-    """Runs a decoding function in a worker or, without workers, in the calling thread."""
-    if workers is not None:
-        return workers.run
-    return lambda function, path, *args: function(path, *args)
+    """Runs a decoding function in a worker or, without workers, in the calling thread.
+
+    There too where TensorFlow opens the file, which workers are without.
+    """
+
+    def run(function, path, *args):
+        if workers is None or is_remote_record(path):
+            return function(path, *args)
+        return workers.run(function, path, *args)
+
+    return run
 
 
 def _require_one_decodable(video_list, sampling, ledger, run):

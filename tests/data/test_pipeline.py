@@ -157,7 +157,7 @@ def test_bad_videos_are_recorded_once_and_replaced_by_the_next(tmp_path, monkeyp
     bad = {3: "empty_file", 7: "no_video_stream", 11: "missing"}
     opened = []
     monkeypatch.setattr(
-        clips_module, "open_video", lambda path: opened.append(path) or open_video(path)
+        clips_module, "open_source", lambda path: opened.append(path) or open_video(path)
     )
     ledger = OutcomeLedger()
     seen = run(ledger=ledger, num_parallel=1)
@@ -253,7 +253,7 @@ def test_decoding_stays_parallel_and_equal_under_op_determinism(videos, monkeypa
             yield video
         running.discard(threading.get_ident())
 
-    monkeypatch.setattr(clips_module, "open_video", slow_open)
+    monkeypatch.setattr(clips_module, "open_source", slow_open)
     tf.config.experimental.enable_op_determinism()
     try:
         tf.random.set_seed(0)

@@ -4,11 +4,15 @@ import collections
 import hashlib
 import os
 
+from mvit_tf.data.records.reading import parse_record_name, record_content
+
 _END = 64 * 1024
 
 
 def size_of(path):
-    """Bytes of a file, or None where there is none to be read."""
+    """Bytes of a file or of the data of a record, or None where there is none to be read."""
+    if parse_record_name(path):
+        return record_content(path)[0]
     try:
         return os.path.getsize(path)
     except OSError:
@@ -19,8 +23,11 @@ def checksum(path):
     """A SHA-256 of the first and the last 64 KiB of a file and of its size, in hexadecimal.
 
     Two takes of a camera differ there, as do two encodings of one; it is not proof against a
-    change on purpose. None where the file cannot be read.
+    change on purpose. Of a record, it is of the checksum that the record has. None where the file
+    cannot be read.
     """
+    if parse_record_name(path):
+        return record_content(path)[1]
     try:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)

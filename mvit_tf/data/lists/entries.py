@@ -23,6 +23,7 @@ class Entry:
         place: str, where in the list it stands, such as "line 3".
         segment: (start, end) in seconds, or None for the whole video.
         fields: dict of str, what the columns of a list with a header hold.
+        source: str, the video that a record was made from; empty for a video itself.
     """
 
     path: str
@@ -30,6 +31,7 @@ class Entry:
     place: str
     segment: tuple[float, float] | None = None
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,9 @@ def groups_of(entries, columns, group_by):
         UserError: neither a column nor an expression found in every name.
     """
     if group_by is None:
-        if any(entry.segment for entry in entries):
-            return tuple(entry.path for entry in entries)
+        files = tuple(map(_file_of, entries))
+        if any(entry.segment for entry in entries) or len(set(files)) < len(files):
+            return files
         return None
     return _joined_by_file(entries, _named_groups(entries, columns, group_by))
 
@@ -41,16 +42,16 @@ def _joined_by_file(entries, groups):
 
     of_file = {}
     for entry, group in zip(entries, groups, strict=True):
-        first[root(group)] = root(of_file.setdefault(entry.path, group))
+        first[root(group)] = root(of_file.setdefault(_file_of(entry), group))
     return tuple(root(group) for group in groups)
 
 
 def _named_groups(entries, columns, group_by):
     column = re.sub(r"[\s-]+", "_", group_by.lower())
     if column in columns:
-        return tuple(entry.fields.get(column) or entry.path for entry in entries)
+        return tuple(entry.fields.get(column) or _file_of(entry) for entry in entries)
     if group_by == "folder":
-        return tuple(os.path.dirname(entry.path) for entry in entries)
+        return tuple(os.path.dirname(_file_of(entry)) for entry in entries)
     named = f"group_by={group_by!r} is no column of the list"
     if columns:
         named += f" ({', '.join(filter(None, columns))})"
@@ -60,10 +61,16 @@ def _named_groups(entries, columns, group_by):
         raise UserError(f"{named}, and no regular expression: {error}") from None
     groups = []
     for entry in entries:
-        found = expression.search(os.path.basename(entry.path))
+        file = _file_of(entry)
+        found = expression.search(os.path.basename(file))
         if found is None:
             raise UserError(
-                f"{named}, and as a regular expression is not found in the name of {entry.path}"
+                f"{named}, and as a regular expression is not found in the name of {file}"
             )
         groups.append(found[1] if expression.groups else found[0])
-    return tuple(group or entry.path for group, entry in zip(groups, entries, strict=True))
+    return tuple(group or _file_of(entry) for group, entry in zip(groups, entries, strict=True))
+
+
+def _file_of(entry):
+    """The video that an entry is or, if it is a record, was made from."""
+    return entry.source or entry.path

@@ -10,6 +10,7 @@ from mvit_tf.data.lists.class_names import label_index, one_spelling, shortened
 from mvit_tf.data.lists.entries import refuse
 from mvit_tf.data.lists.groups import groups_of
 from mvit_tf.data.lists.list_formats import SPLIT_COLUMNS, first_column, read_list
+from mvit_tf.data.records.index import read_records, record_files
 from mvit_tf.errors import UserError
 
 # A label from here on is a date or an identifier, not an index.
@@ -101,7 +102,7 @@ def load_video_list(
     label is an integer (then the sorted names are the classes); else class indices.
 
     Args:
-        source: path of a folder of class folders, or of a list.
+        source: path of a folder of class folders, of a list, or a record set (`record_files`).
         root: optional folder that relative paths of a list start from; by default its own.
         separator: optional str between path and label of a list.
         class_names: optional sequence of str, the classes in index order.
@@ -120,8 +121,10 @@ def load_video_list(
     """
     source = os.fspath(source)
     fault = refuse if problems is None else problems.append
-    is_folder = os.path.isdir(source)
-    if is_folder:
+    records = record_files(source)
+    if records is not None:
+        listing = read_records(source, records)
+    elif os.path.isdir(source):
         listing = read_class_folders(source, class_names=class_names, nested=nested, fault=fault)
     elif os.path.isfile(source):
         listing = read_list(source, root=root, separator=separator, fault=fault)

@@ -18,6 +18,8 @@ OUTCOMES = (
     "no_frames",  # a video stream without one decodable frame
     "decode_error",  # damaged, or cut off, before the last frame asked for
     "too_short",  # for a clip, or ends before the segment
+    "too_long",  # for a record
+    "corrupt_record",  # a record with a wrong checksum, cut off, or of another kind
     "decoder_timeout",  # no frame within the time limit of a worker
     "decoder_crash",  # the worker ended in the middle
 )

@@ -1,0 +1,1 @@
+"""Record sets: TFRecord files of prepared videos, written and read without TensorFlow."""

@@ -1,0 +1,186 @@
+"""Every record of a set with its label: the list of videos that a record set is."""
+
+import os
+
+from mvit_tf.data.lists.class_names import one_spelling
+from mvit_tf.data.lists.entries import Entry, Listing
+from mvit_tf.data.records import examples, framing, storage
+from mvit_tf.data.records.manifest import SUFFIX, read_manifest
+from mvit_tf.data.records.reading import is_record_file, record_name
+from mvit_tf.errors import UserError
+
+
+def record_files(source):
+    """The files of a record set, or None where `source` is none.
+
+    Args:
+        source: str: a folder with a manifest, a manifest, a file of records, or a pattern
+            such as "train-*.tfrecord".
+
+    Returns:
+        list of str, or None.
+
+    Raises:
+        UserError: several sets in one folder, a set that is not finished, or a pattern that no
+            file matches.
+    """
+    if source.endswith(SUFFIX):
+        return _files_of(source)
+    is_pattern = bool(set(source) & set("*?[")) and not os.path.exists(source)
+    if is_pattern:
+        files = [path for path in storage.matching(source) if is_record_file(path)]
+        if not files:
+            raise UserError(f"{source}: no file of records matches")
+        return files
+    if is_record_file(source) and not os.path.isdir(source):
+        return [source]
+    found = storage.listed(source)
+    manifests = [path for path in found if path.endswith(SUFFIX)]
+    if len(manifests) > 1:
+        named = ", ".join(os.path.basename(path) for path in manifests)
+        raise UserError(f"{source} holds several record sets; give the manifest of one: {named}")
+    if manifests:
+        return _files_of(manifests[0])
+    if any(map(is_record_file, found)):
+        raise UserError(
+            f"{source}: files of records without a manifest; run `mvit prepare` again if it was "
+            f"interrupted, or give them by a pattern: '{storage.within(source, '*.tfrecord')}'"
+        )
+    return None
+
+
+def read_records(source, files):
+    """The records of a set, with their labels.
+
+    What a manifest beside the files says of them is taken for granted; of other files, the head
+    of every record is read.
+
+    Args:
+        source: str, what the user gave.
+        files: list of str, as `record_files` gives them.
+
+    Returns:
+        Listing, in the order of the files. Of the classes, the names are those of the manifest,
+        or those that the records themselves say.
+
+    Raises:
+        UserError: a file that cannot be read, or a record without exactly one label.
+    """
+    known = _known_shards(files)
+    if all(file in known for file in files):
+        names = {manifest.class_names for manifest, _ in known.values()}
+        if len(names) == 1:
+            (class_names,) = names
+            return _listing_of_manifests(files, known, class_names)
+    return _listing_of_heads(source, files)
+
+
+def _files_of(manifest):
+    folder = os.path.dirname(manifest)
+    return [storage.within(folder, shard.file) for shard in read_manifest(manifest).shards]
+
+
+def _known_shards(files):
+    """File -> (Manifest, Shard), of the files that a manifest beside them names."""
+    known = {}
+    for folder in dict.fromkeys(os.path.dirname(file) for file in files):
+        for path in storage.listed(folder):
+            if not path.endswith(SUFFIX):
+                continue
+            manifest = read_manifest(path)
+            for shard in manifest.shards:
+                known[storage.within(folder, shard.file)] = manifest, shard
+    return known
+
+
+def _listing_of_manifests(files, known, class_names):
+    entries = [
+        Entry(
+            record_name(file, record.offset),
+            class_names[record.label],
+            f"record at {record.offset} of {os.path.basename(file)}",
+            segment=record.segment if known[file][0].options["frames"] == "video" else None,
+            source=record.source,
+        )
+        for file in files
+        for record in known[file][1].records
+    ]
+    return Listing(entries, class_names=class_names)
+
+
+def _listing_of_heads(source, files):
+    heads, passed_over = [], []
+    for file in files:
+        heads += _heads(file, passed_over)
+    if not heads:
+        reason = f": {passed_over[0][0]}: {passed_over[0][1]}" if passed_over else ""
+        raise UserError(f"{source}: no record can be read{reason}")
+    class_names = _class_names([head for _, head in heads])
+    entries = [
+        Entry(
+            path,
+            one_spelling(head.texts[0]) if not head.labels else _label(head.labels[0], class_names),
+            path,
+            segment=head.segment,
+            source=head.source or path,
+        )
+        for path, head in heads
+    ]
+    return Listing(entries, class_names=class_names, passed_over=tuple(passed_over))
+
+
+def _label(index, class_names):
+    named = class_names is not None and 0 <= index < len(class_names)
+    return class_names[index] if named else str(index)
+
+
+def _class_names(heads):
+    """The names in index order that the records give their labels; None where they do not."""
+    names = {}
+    for head in heads:
+        if not head.labels or not head.texts:
+            return None
+        name = one_spelling(head.texts[0])
+        if names.setdefault(head.labels[0], name) != name or head.labels[0] < 0:
+            return None
+    if len(set(names.values())) < len(names):
+        return None
+    return tuple(names.get(index, str(index)) for index in range(max(names) + 1))
+
+
+def _heads(file, passed_over):
+    """[(name, RecordHead)] of the records of a file; what is damaged is passed over."""
+    heads = []
+    try:
+        size = storage.size_of(file)
+        with storage.open_file(file) as opened:
+            try:
+                for offset, length, start in framing.walk(opened, size, examples.HEAD_BYTES):
+                    path = record_name(file, offset)
+                    try:
+                        heads.append((path, _head(path, opened, offset, length, start)))
+                    except (examples.NotASequenceExample, framing.CorruptRecord) as error:
+                        passed_over.append((path, f"corrupt_record: {error}"))
+            except framing.CorruptRecord as error:
+                reason = f"corrupt_record: {error}; nothing after it can be found"
+                passed_over.append((record_name(file, error.offset), reason))
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+    return heads
+
+
+def _head(path, opened, offset, length, start):
+    head = examples.parse_head(start, length)
+    if head is not None and len(head.labels or head.texts) == 1:
+        return head
+    # The context does not come first, or is damaged, which only the whole record can tell.
+    head = examples.head_of(examples.parse(framing.read_record(opened, offset)))
+    number = len(head.labels or head.texts)
+    if number != 1:
+        raise UserError(
+            f"{path}: {number} labels ({examples.LABEL_INDEX} or {examples.LABEL_TEXT[0]}), and a "
+            "video has one here"
+        )
+    return head

@@ -1,0 +1,137 @@
+"""Which video of a list goes into which file of a record set: a function of the list alone."""
+
+import dataclasses
+import functools
+import os
+
+import numpy as np
+
+from mvit_tf.data.lists.video_list import VideoList
+from mvit_tf.data.records.encoding import Encoding
+from mvit_tf.data.records.manifest import SUFFIX
+from mvit_tf.errors import UserError
+
+# Videos in a file, where nothing else is asked for: some hundred MB of JPEG frames.
+_VIDEOS_PER_SHARD = 64
+_NAMED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What `mvit prepare` is to make.
+
+    Args:
+        videos: VideoList.
+        sources: tuple of str, what each video is called in the set.
+        output: str, the folder.
+        name: str, what the names of the files begin with.
+        encoding: Encoding.
+        num_shards: int.
+    """
+
+    videos: VideoList
+    sources: tuple[str, ...]
+    output: str
+    name: str
+    encoding: Encoding
+    num_shards: int
+
+    @functools.cached_property
+    def members(self):
+        """tuple of a tuple for each file: the indices of its videos, in the order of the file.
+
+        The list is shuffled, so that a file holds videos of all classes.
+        """
+        order = np.random.default_rng(0).permutation(len(self.videos)).tolist()
+        return tuple(tuple(order[shard :: self.num_shards]) for shard in range(self.num_shards))
+
+    def shard_name(self, shard):
+        """The name of a file."""
+        return f"{self.name}-{shard:05d}-of-{self.num_shards:05d}.tfrecord"
+
+    @property
+    def manifest_path(self):
+        """Where the manifest is to be."""
+        return os.path.join(self.output, self.name + SUFFIX)
+
+    @property
+    def options(self):
+        """What the files depend on beside the list, as plain data."""
+        return {**dataclasses.asdict(self.encoding), "shards": self.num_shards}
+
+    def listed(self):
+        """(source, segment) -> name of the class, of every video."""
+        names = self.videos.class_names
+        return {
+            (source, self.videos.segment(index)): names[self.videos.labels[index]]
+            for index, source in enumerate(self.sources)
+        }
+
+
+def make_plan(videos, source, output, *, name, encoding, num_shards=None):
+    """The Plan of a record set.
+
+    Args:
+        videos: VideoList.
+        source: str, the folder or list that it was read from; what lies below its folder is
+            called by its relative path, so that the set does not depend on where that is.
+        output, name: see `Plan`.
+        encoding: Encoding.
+        num_shards: int, or None for about one for 64 videos.
+
+    Raises:
+        UserError: no videos, or more files than videos, or a bad name.
+    """
+    if not len(videos):
+        raise UserError(f"{source} holds no videos")
+    if (
+        not name
+        or os.path.basename(name) != name
+        or name.startswith(".")
+        or set(name) & set("*?[#")
+    ):
+        raise UserError(f"name={name!r} must be the beginning of a file's name, without / * ? [ #")
+    if num_shards is None:
+        num_shards = -(-len(videos) // _VIDEOS_PER_SHARD)
+    if not 1 <= num_shards <= min(len(videos), 99_999):
+        raise UserError(
+            f"shards={num_shards} must be from 1 to {min(len(videos), 99_999)}, as there are "
+            f"{len(videos)} videos"
+        )
+    base = os.path.abspath(source)
+    base = base if os.path.isdir(base) else os.path.dirname(base)
+    sources = tuple(_below(base, path) for path in videos.paths)
+    return Plan(videos, sources, output, name, encoding, num_shards)
+
+
+def differences(plan, options, class_names, listed):
+    """What is not as it was, in words; empty where all is.
+
+    Args:
+        plan: Plan of today.
+        options, class_names, listed: those that the files there were made with, see `Plan`.
+    """
+    changed = [
+        f"{key}={plan.options[key]} (was {options.get(key)})"
+        for key in plan.options
+        if plan.options[key] != options.get(key)
+    ]
+    if tuple(class_names) != plan.videos.class_names:
+        changed.append("the classes")
+    now = plan.listed()
+    both = now.keys() & listed.keys()
+    for keys, what in (
+        (now.keys() - listed.keys(), "are new"),
+        (listed.keys() - now.keys(), "are gone"),
+        ({key for key in both if now[key] != listed[key]}, "have another label"),
+    ):
+        if keys:
+            named = sorted(source for source, _ in keys)
+            more = ", ..." if len(named) > _NAMED else ""
+            changed.append(f"{len(keys)} videos {what}: {', '.join(named[:_NAMED])}{more}")
+    return changed
+
+
+def _below(base, path):
+    absolute = os.path.abspath(path)
+    return os.path.relpath(absolute, base) if absolute.startswith(base + os.sep) else path

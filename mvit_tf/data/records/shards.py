@@ -1,0 +1,168 @@
+"""One file of a record set, written whole or not at all, and what is known of it afterwards."""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from mvit_tf.data.records.encoding import encode_video, record_data
+from mvit_tf.data.records.framing import framed, framed_size
+from mvit_tf.data.records.manifest import Failure, Record, Shard
+from mvit_tf.data.video.decoding import DecodeError
+from mvit_tf.files import remove_unfinished, write_atomically, write_text_atomically
+
+_READ_BYTES = 2**22
+
+
+class Unfinished:
+    """The folder that keeps what is known of finished files until the manifest is written.
+
+    Args:
+        plan: Plan.
+    """
+
+    def __init__(self, plan):
+        self._plan = plan
+        self.folder = Path(plan.output) / f".{plan.name}-unfinished"
+
+    def plan_made(self):
+        """(options, class_names, listed) of the plan that was begun here, or None."""
+        found = _read_json(self.folder / "plan.json")
+        if found is None:
+            return None
+        listed = {
+            (source, None if segment is None else tuple(segment)): label
+            for source, segment, label in found["videos"]
+        }
+        return found["options"], tuple(found["classes"]), listed
+
+    def begin(self):
+        """Writes down what is begun, and removes what a killed run left half written."""
+        for folder in (self.folder, Path(self._plan.output)):
+            remove_unfinished(folder)
+        content = {
+            "options": self._plan.options,
+            "classes": list(self._plan.videos.class_names),
+            "videos": [[*key, label] for key, label in self._plan.listed().items()],
+        }
+        write_text_atomically(self.folder / "plan.json", json.dumps(content))
+
+    def shard(self, number):
+        """The Shard that was finished, or None: then it is not, or one of its videos changed."""
+        found = _read_json(self._facts_of(number))
+        if found is None or found["sizes"] != self._sizes(number):
+            return None
+        return Shard.from_dict(found["shard"])
+
+    def finish(self, number, shard):
+        """Notes that a file is complete."""
+        content = {"shard": shard.to_dict(), "sizes": self._sizes(number)}
+        write_text_atomically(self._facts_of(number), json.dumps(content))
+
+    def remove(self):
+        """Removes the folder, when the manifest is there."""
+        for path in self.folder.glob("*"):
+            path.unlink()
+        self.folder.rmdir()
+
+    def remove_if_empty(self):
+        """Removes the folder where nothing was begun."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _facts_of(self, number):
+        return self.folder / f"{self._plan.shard_name(number)}.json"
+
+    def _sizes(self, number):
+        """Bytes of each video of a file: one that was mended is to be read again."""
+        return [_size(self._plan.videos.paths[index]) for index in self._plan.members[number]]
+
+
+def is_intact(plan, shard):
+    """Whether a file is there and has the checksum that it was written with."""
+    path = os.path.join(plan.output, shard.file)
+    digest, size = hashlib.sha256(), 0
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(_READ_BYTES):
+                digest.update(piece)
+                size += len(piece)
+    except OSError:
+        return False
+    return size == shard.size and digest.hexdigest() == shard.sha256
+
+
+def encode_member(plan, index, run):
+    """The data of the record of a video, with its facts.
+
+    Args:
+        plan: Plan.
+        index: int, of the video.
+        run: function of (generator function, path, *args) that runs it, as `DecodeWorkers.run`.
+
+    Returns:
+        (VideoFacts, bytes), or the DecodeError that the video ended in.
+    """
+    videos, encoding = plan.videos, plan.encoding
+    label = videos.labels[index]
+    try:
+        facts, *parts = run(encode_video, videos.paths[index], videos.segment(index), encoding)
+        parts = [piece for part in parts for piece in part]
+        name = videos.class_names[label]
+        return facts, record_data(facts, parts, encoding, label, name, plan.sources[index])
+    except DecodeError as error:
+        return error
+
+
+def write_shard(plan, number, encoded):
+    """Writes a file of the set under a temporary name, and renames it when it is complete.
+
+    Args:
+        plan: Plan.
+        number: int, which file.
+        encoded: iterable of what `encode_member` gives of its videos, in their order.
+
+    Returns:
+        Shard.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    digest, records, failures, offset = hashlib.sha256(), [], [], 0
+    name = plan.shard_name(number)
+
+    def fill(temporary):
+        nonlocal offset
+        with open(temporary, "wb") as file:
+            for index, made in zip(plan.members[number], encoded, strict=True):
+                known = plan.sources[index], plan.videos.segment(index)
+                label = plan.videos.labels[index]
+                if isinstance(made, DecodeError):
+                    failures.append(Failure(*known, label, made.outcome, made.detail))
+                    continue
+                facts, data = made
+                content = framed(data)
+                file.write(content)
+                digest.update(content)
+                records.append(
+                    Record(offset, len(data), label, facts.fps, facts.num_frames, *known)
+                )
+                offset += framed_size(len(data))
+
+    write_atomically(Path(plan.output) / name, fill)
+    return Shard(name, offset, digest.hexdigest(), tuple(records), tuple(failures))
+
+
+def _read_json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _size(path):
+    try:
+        return os.path.getsize(path)
+    except (OSError, ValueError):
+        return None
