@@ -11,6 +11,7 @@ from mvit_tf.cli import (
     benchmark,
     check_data,
     convert,
+    data_service,
     demo,
     describe,
     evaluate,
@@ -23,7 +24,7 @@ from mvit_tf.cli import (
 )
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
-_ON_TENSORFLOW = (demo, train, evaluate, export, predict, show_batch)
+_ON_TENSORFLOW = (demo, train, evaluate, export, predict, show_batch, data_service)
 _COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, convert, weights, benchmark)
 
 
