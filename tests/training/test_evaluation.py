@@ -167,3 +167,15 @@ def test_two_replicas_score_as_one_device_whatever_the_last_batch():
     for (one, one_counts), (two, two_counts) in result:
         np.testing.assert_allclose(two, one, rtol=1e-5)
         assert two_counts == one_counts
+
+
+def test_the_maximum_over_views_of_a_sigmoid():
+    means, indices = [0.0, 1.0, -3.0, 2.0], [0, 0, 0, 2]
+    predictor = ViewPredictor(
+        mean_pixel_model(), batch_size=2, multi_label=True, ensemble_method="max"
+    )
+    scores, counts = predictor.scores_by_video(view_dataset(means, indices, 2), 3)
+    of_view = 1 / (1 + np.exp(-np.outer(means, range(3))))
+    np.testing.assert_allclose(scores[0], of_view[:3].max(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(scores[2], of_view[3], rtol=1e-6)
+    assert counts.tolist() == [3, 0, 1] and not scores[1].any()

@@ -260,6 +260,8 @@ def _of_records(file, root, columns, records, extension, multi_label, fault):
     times = first_column(columns, START_COLUMNS), first_column(columns, END_COLUMNS)
     if any(times) and not all(times):
         raise UserError(f"{file}: a column of the start or of the end of the segments is missing")
+    if not multi_label:
+        _refuse_several_labels(file, label_column, records)
     files = _files_by_stem(root) if id_column else {}
     entries = []
     for place, record in records:
@@ -282,12 +284,17 @@ def _of_records(file, root, columns, records, extension, multi_label, fault):
     )
 
 
+def _refuse_several_labels(file, column, records):
+    for place, record in records:
+        if column == ACTIONS_COLUMN or _json_array(record.get(column, "")) is not None:
+            raise UserError(
+                f"{file}, {place}: the column {column} gives a video any number of labels; set "
+                "multi_label=true"
+            )
+
+
 def _label(column, text, multi_label):
     """(label or tuple of them, intervals or None) of a text in the label column."""
-    if not multi_label and (column == ACTIONS_COLUMN or _json_array(text) is not None):
-        raise UserError(
-            f"the column {column} holds several labels of one video, {text!r}: set multi_label=true"
-        )
     if column == ACTIONS_COLUMN:
         return parse_actions(text)
     if not multi_label and not text:
