@@ -432,10 +432,12 @@ def _describe(experiment, model, videos, validation, steps, replicas):
     if warning:
         _say(f"warning     {warning}")
     devices = "1 device" if replicas == 1 else f"{replicas} devices"
-    _say(
-        f"training    {settings.epochs} epochs of {steps} steps, batch {settings.batch_size} "
-        f"on {devices}"
-    )
+    repeats = experiment.data.repeated_augmentation
+    batch = f"batch {settings.batch_size}"
+    if repeats > 1:
+        batch += f" ({settings.batch_size // repeats} videos, {repeats} clips of each)"
+    balanced = ", classes drawn equally often" if experiment.data.balanced_sampling else ""
+    _say(f"training    {settings.epochs} epochs of {steps} steps, {batch} on {devices}{balanced}")
 
 
 def _best_in_words(progress: Progress, multi_label: bool) -> str:

@@ -404,19 +404,17 @@ def test_a_multi_label_set_is_trained_evaluated_exported_and_predicted(tmp_path,
         config_file=write_config(tmp_path / "multi.yaml", listed),
         overrides="data.multi_label=true,data.repeated_augmentation=2,data.ensemble_method=max,"
         "data.mixup_alpha=0.8,data.balanced_sampling=true,data.max_failure_share=0.2,"
-        "train.epochs=2,train.batch_size=4",
+        "data.decode_workers=0,train.epochs=1,train.warmup_epochs=0,train.batch_size=4",
     )
     said = capsys.readouterr().out
     assert "evaluated   mAP " in said and "% mAP on validation" in said
-    (row, _) = log_rows(tmp_path / "run")
+    (row,) = log_rows(tmp_path / "run")
     assert list(row) == ["epoch", *callbacks.EpochLog.MULTI_LABEL_COLUMNS] and all(row.values())
     best = read_progress(tmp_path / "run" / "checkpoints" / "best.weights.h5")
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert [entry["name"] for entry in report["per_class"]] == ["down", "left", "up"]
     assert 0 < report["mean_average_precision_of_decoded"] <= 1
-    assert max(float(row["val_mean_average_precision"]) for row in log_rows(tmp_path / "run")) == (
-        pytest.approx(best.best_accuracy)
-    )
+    assert float(row["val_mean_average_precision"]) == pytest.approx(best.best_accuracy)
     assert (tmp_path / "run" / "plots" / "average_precision.png").read_bytes()[1:4] == b"PNG"
 
     trainer.run(mode="export", model_dir=tmp_path / "run")

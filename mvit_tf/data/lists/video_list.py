@@ -192,7 +192,8 @@ def load_video_list(
         mistake = next((wrong for _, wrong in found if wrong), None)
         key = os.path.abspath(entry.path), entry.segment
         if key in seen:
-            mistake = f"{entry.path} is already on {seen[key]}; keep one of the two"
+            cure = "put all its labels there" if multi_label else "keep one of the two"
+            mistake = f"{entry.path} is already on {seen[key]}; {cure}"
         if mistake:
             fault(f"{source}, {entry.place}: {mistake}")
             continue
