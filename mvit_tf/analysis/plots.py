@@ -23,7 +23,12 @@ _TRAINING = "#2a6fbb"
 _VALIDATION = "#e07b39"
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc4ea", "#14508c"])
 _DOTS_PER_INCH = 150
-_PANELS = {"Loss": "loss", "Accuracy": "accuracy", "Learning rate": "learning_rate"}
+_PANELS = {
+    "Loss": "loss",
+    "Accuracy": "accuracy",
+    "Mean average precision": "mean_average_precision",
+    "Learning rate": "learning_rate",
+}
 # Above this many classes the numbers in the cells of a confusion matrix cannot be read.
 _MAX_CLASSES_WITH_NUMBERS = 25
 # Above this many, the names along its axes cannot either.
@@ -35,12 +40,13 @@ _LONGEST_NAME = 60
 
 
 def plot_training_curves(csv_path: str | os.PathLike, png_path: str | os.PathLike) -> None:
-    """Draws loss, accuracy and learning rate over the epochs of a training log.
+    """Draws loss, scores and learning rate over the epochs of a training log.
 
     Args:
         csv_path: a log of Keras' `CSVLogger`: the column `epoch`, counted from 0, and any of
-            `loss`, `accuracy`, `learning_rate` and, with the prefix `val_`, those of validation.
-            Cells without a number are left out. An epoch logged twice counts with its last row.
+            `loss`, `accuracy`, `mean_average_precision`, `learning_rate` and, with the prefix
+            `val_`, those of validation. Cells without a number are left out. An epoch logged twice
+            counts with its last row.
         png_path: the picture to write.
 
     Raises:
@@ -60,7 +66,7 @@ def plot_training_curves(csv_path: str | os.PathLike, png_path: str | os.PathLik
         axes.set_title(title, color=_INK, fontsize=12, fontweight="bold", loc="left")
         axes.set_xlabel("epoch", color=_INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if title == "Accuracy":
+        if title in ("Accuracy", "Mean average precision"):
             axes.set_ylim(0.0, 1.03)
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         else:
@@ -132,6 +138,41 @@ def plot_confusion_matrix(
     bar.set_label("share of the true class", color=_INK)
     bar.ax.tick_params(colors=_INK, length=0)
     bar.outline.set_visible(False)
+    _write(figure, png_path)
+
+
+def plot_average_precisions(per_class: Sequence[dict], png_path: str | os.PathLike) -> None:
+    """Draws the average precision of each class, the best first.
+
+    Args:
+        per_class: of `MultiLabelReport`; classes without an average precision are left out.
+        png_path: the picture to write.
+    """
+    scored = [entry for entry in per_class if entry["average_precision"] is not None]
+    scored.sort(key=lambda entry: -entry["average_precision"])
+    names = [_cut(f"{entry['name']} ({entry['decoded']:,})") for entry in scored]
+    fonts = _fonts_for("".join(names) + "…")
+    if fonts is None:
+        names = [name.encode("ascii", "backslashreplace").decode() for name in names]
+    values = [entry["average_precision"] for entry in scored]
+    height = np.clip(1.2 + 0.25 * len(scored), 2.5, 40)
+    figure = Figure(figsize=(4.5 + 0.08 * max(map(len, names)), height), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(values)), values, color=_TRAINING, height=0.7)
+    axes.set_yticks(range(len(names)), names, fontsize=9, fontfamily=fonts, parse_math=False)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.set_xlim(0.0, 1.0)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("average precision (in brackets: videos of the class)", color=_INK)
+    axes.set_title(
+        f"mAP {np.mean(values):.1%} over {len(values)} classes",
+        color=_INK, fontsize=12, fontweight="bold", loc="left",
+    )  # fmt: skip
+    axes.grid(axis="x", color=_FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_FAINT)
+    axes.tick_params(colors=_INK, length=0)
     _write(figure, png_path)
 
 

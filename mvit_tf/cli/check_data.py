@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label_map", metavar="FILE", help="the class names in index order, as data.label_map"
     )
     parser.add_argument(
+        "--multi_label",
+        action="store_true",
+        help="a video may have any number of labels, as data.multi_label",
+    )
+    parser.add_argument(
         "--workers",
         "--threads",  # its former name
         type=positive_int,
@@ -164,6 +169,7 @@ def _load(arguments, mistakes):
             split=split,
             group_by=arguments.group_by,
             nested=arguments.nested,
+            multi_label=arguments.multi_label,
             problems=mistakes,
         )
 

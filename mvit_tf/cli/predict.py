@@ -3,6 +3,8 @@
 MODEL is a model directory of training (its best checkpoint), an export directory or one version
 of it, or a .keras file. A named model with weights goes without it: --model NAME --weights SET.
 
+Of a multi-label model the classes with a probability of at least --threshold are printed.
+
 A video that cannot be decoded is named with the reason, the others are predicted all the same,
 and the exit status is then 2.
 """
@@ -44,9 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many classes to print (default 5)",
     )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.5,
+        metavar="P",
+        help="of a multi-label model, print the classes that are at least so probable (default "
+        "0.5), --top at most",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if not 0 <= arguments.threshold <= 1:
+        raise UserError(f"--threshold={arguments.threshold:g}: must lie between 0 and 1")
     predictor, videos = _predictor_and_videos(arguments)
 
     from mvit_tf.data.video.decoding import DecodeError
@@ -62,7 +74,15 @@ def run(arguments: argparse.Namespace) -> None:
                 print(json.dumps({"video": video, "error": error.outcome, "detail": error.detail}))
             continue
         if arguments.json:
-            print(json.dumps({"video": video, "probabilities": dict(prediction.top())}))
+            values = {"video": video, "probabilities": dict(prediction.top())}
+            if prediction.multi_label:
+                values["classes"] = [name for name, _ in prediction.at_least(arguments.threshold)]
+            print(json.dumps(values))
+        elif prediction.multi_label:
+            found = prediction.at_least(arguments.threshold)[: arguments.top]
+            none = f"no class at {arguments.threshold:.0%} or more; the nearest are"
+            nearest = prediction.top(arguments.top)
+            print(format_prediction(video if found else f"{video}: {none}", found or nearest))
         else:
             print(format_prediction(video, prediction.top(arguments.top)))
     if failed:

@@ -62,13 +62,18 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def format_label(weights, class_names) -> str:
-    """The classes of a clip, the heaviest first: "left", or two lines, "0.70 left", "0.30 up".
+    """The classes of a clip, the heaviest first.
 
     Args:
-        weights: (K,) array, adding up to 1.
+        weights: (K,) array, one-hot, multi-hot, or mixed of such.
         class_names: the K names.
+
+    Returns:
+        A line for each class: "left"; in mixed clips "0.70 left", "0.30 up". Or "no label".
     """
     order = [index for index in weights.argsort()[::-1] if weights[index] >= _LEAST_WEIGHT]
-    if len(order) == 1:
-        return class_names[order[0]]
+    if not order:
+        return "no label"
+    if all(weights[index] > 1 - _LEAST_WEIGHT for index in order):
+        return "\n".join(class_names[index] for index in order)
     return "\n".join(f"{weights[index]:.2f} {class_names[index]}" for index in order)

@@ -24,6 +24,8 @@ class ClipFrames:
         num_frames: int. How many distinct frames those are.
         padded: bool. Whether the video is shorter than a clip, so that frames come twice.
         width, height: int, of the frames.
+        moments: float64 (n, T). When the clips' frames are shown, in seconds after the video's
+            first frame.
     """
 
     picks: np.ndarray
@@ -31,6 +33,7 @@ class ClipFrames:
     padded: bool
     width: int
     height: int
+    moments: np.ndarray
 
 
 def training_frames(path, sampling, seed, segment=None):
@@ -116,7 +119,14 @@ def _frames(video, indices, sampling, count):
     info = video.info
     padded = _refuse_short(video, sampling, count)
     distinct, picks = np.unique(indices, return_inverse=True)
-    yield ClipFrames(picks.reshape(indices.shape), len(distinct), padded, info.width, info.height)
+    yield ClipFrames(
+        picks=picks.reshape(indices.shape),
+        num_frames=len(distinct),
+        padded=padded,
+        width=info.width,
+        height=info.height,
+        moments=indices / info.fps,
+    )
     step = max(_PART_BYTES // (3 * info.width * info.height), 1)
     for start in range(0, len(distinct), step):
         yield video.frames_at_indices(distinct[start : start + step])

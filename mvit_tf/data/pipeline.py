@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data import transforms
+from mvit_tf.data.balanced_order import balanced_order
 from mvit_tf.data.clips import evaluation_frames, gather_frames, training_frames
 from mvit_tf.data.outcomes import OK, PADDED
 from mvit_tf.data.records.reading import is_remote_record
@@ -27,18 +28,35 @@ _ON_CPU = "CPU:0"
 _ORDER, _CROP, _START = 0, 1, 2
 
 
-def steps_per_epoch(video_list, batch_size):
+def steps_per_epoch(video_list, batch_size, repeated_augmentation=1):
     """Batches in a training epoch; the incomplete last one is dropped.
 
+    Args:
+        video_list: VideoList.
+        batch_size: int, clips in a batch.
+        repeated_augmentation: int, clips of each video in a batch. An epoch has each video once,
+            and so many clips of it.
+
     Raises:
-        UserError: fewer videos than one batch needs.
+        UserError: fewer videos than one batch needs, or a batch that is no multiple of the clips
+            of a video.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, not {batch_size}")
-    steps = len(video_list) // batch_size
+    for name, value in (
+        ("batch_size", batch_size),
+        ("repeated_augmentation", repeated_augmentation),
+    ):
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, not {value}")
+    videos_per_batch, rest = divmod(batch_size, repeated_augmentation)
+    if rest:
+        raise UserError(
+            f"batch_size={batch_size} must be a multiple of repeated_augmentation="
+            f"{repeated_augmentation}, the clips of each video in a batch"
+        )
+    steps = len(video_list) // videos_per_batch
     if not steps:
         raise UserError(
-            f"{len(video_list)} videos are fewer than one batch of {batch_size}; "
+            f"{len(video_list)} videos are fewer than one batch of {videos_per_batch}; "
             "add videos or take a smaller batch"
         )
     return steps
@@ -55,6 +73,8 @@ def train_dataset(
     start_epoch=0,
     seed,
     ledger,
+    repeated_augmentation=1,
+    balanced_sampling=False,
     workers=None,
     num_parallel=None,
 ):
@@ -75,38 +95,60 @@ def train_dataset(
         start_epoch: int. The first epoch it holds.
         seed: int >= 0.
         ledger: OutcomeLedger.
+        repeated_augmentation: int, N. As by SlowFast's ``AUG.NUM_SAMPLE``, one random clip of each
+            of B / N videos is decoded and augmented N times; these stand side by side.
+        balanced_sampling: bool. Take the videos of an epoch by `balanced_order` instead of each
+            once.
         workers: DecodeWorkers to decode in; by default the threads of tf.data do it themselves.
         num_parallel: int. Videos decoded at the same time; by default tf.data decides.
 
     Returns:
-        tf.data.Dataset of (float32 (B, T, H, W, 3), int64 (B,)), ``steps_per_epoch`` batches
-        for each epoch from `start_epoch` to ``epochs - 1``.
+        tf.data.Dataset of (float32 (B, T, H, W, 3), float32 (B, K)): clips and their labels as
+        zeros and ones (`VideoList.target`), ``steps_per_epoch`` batches for each epoch from
+        `start_epoch` to ``epochs - 1``.
 
     Raises:
         UserError: fewer videos than a batch, a bad seed, or no video that can be decoded.
     """
     if seed < 0:
         raise UserError(f"the seed must be 0 or more, not {seed}")
-    per_epoch = steps_per_epoch(video_list, batch_size) * batch_size
+    videos_per_batch = batch_size // repeated_augmentation
+    per_epoch = steps_per_epoch(video_list, batch_size, repeated_augmentation) * videos_per_batch
     run = _runner(workers)
     _require_one_decodable(video_list, sampling, ledger, run)
     source = _TrainingClips(
-        video_list, sampling, preprocessing, augmentation, per_epoch, seed, ledger, run
+        video_list,
+        sampling,
+        preprocessing,
+        augmentation,
+        per_epoch,
+        repeated_augmentation,
+        balanced_sampling,
+        seed,
+        ledger,
+        run,
     )
 
     def load(sample):
         # Declared stateless, so that op determinism does not force one call at a time.
-        clip, label, clip_seed = tf.numpy_function(
-            source, [sample], [tf.float32, tf.int64, tf.int32], stateful=False
+        clips, target, seeds = tf.numpy_function(
+            source, [sample], [tf.float32, tf.float32, tf.int32], stateful=False
         )
-        clip.set_shape([sampling.num_frames, *preprocessing.size, 3])
-        label.set_shape([])
-        clip_seed.set_shape([2])
-        return transforms.augment(clip, preprocessing, augmentation, clip_seed), label
+        clips.set_shape([repeated_augmentation, sampling.num_frames, *preprocessing.size, 3])
+        target.set_shape([video_list.num_classes])
+        seeds.set_shape([repeated_augmentation, 2])
+        augmented = [
+            transforms.augment(clip, preprocessing, augmentation, clip_seed)
+            for clip, clip_seed in zip(tf.unstack(clips), tf.unstack(seeds), strict=True)
+        ]
+        return tf.stack(augmented), tf.stack([target] * repeated_augmentation)
+
+    def flatten(clips, targets):
+        return tuple(tf.reshape(x, [batch_size, *x.shape[2:]]) for x in (clips, targets))
 
     samples = tf.data.Dataset.range(start_epoch * per_epoch, epochs * per_epoch)
     dataset = samples.map(load, _parallel(num_parallel), deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=True)
+    dataset = dataset.batch(videos_per_batch, drop_remainder=True).map(flatten)
     return dataset.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
 
@@ -194,19 +236,32 @@ def evaluation_views(
 
 
 class _TrainingClips:
-    """Sample number -> (clip, label, seed of its augmentation); safe to call from threads.
+    """Sample number -> (clips, target, seeds of their augmentation); safe to call from threads.
 
-    A clip is cut and resized here, part by part, so that large frames are never all in memory.
+    The clips are cuts (N, T, H, W, 3) of the frames of one video, which is decoded once. They are
+    cut and resized here, part by part, so that large frames are never all in memory.
     """
 
     def __init__(
-        self, video_list, sampling, preprocessing, augmentation, per_epoch, seed, ledger, run
+        self,
+        video_list,
+        sampling,
+        preprocessing,
+        augmentation,
+        per_epoch,
+        repeats,
+        balanced_sampling,
+        seed,
+        ledger,
+        run,
     ):
         self._videos = video_list
         self._sampling = sampling
         self._preprocessing = preprocessing
         self._augmentation = augmentation
         self._per_epoch = per_epoch
+        self._repeats = repeats
+        self._balanced_sampling = balanced_sampling
         self._seed = seed
         self._ledger = ledger
         self._run = run
@@ -214,8 +269,8 @@ class _TrainingClips:
 
     def __call__(self, sample):
         epoch, position = divmod(int(sample), self._per_epoch)
-        seed = np.random.default_rng(self._seed_of(_CROP, epoch, position)).integers(
-            0, 2**31, 2, dtype=np.int32
+        seeds = np.random.default_rng(self._seed_of(_CROP, epoch, position)).integers(
+            0, 2**31, (self._repeats, 2), dtype=np.int32
         )
         order = self._order(epoch)
         failed = []
@@ -228,37 +283,42 @@ class _TrainingClips:
                     # A seed of the video's own: which failures are known already, and so which
                     # videos are tried before this one, depends on threads and on resumes.
                     start_seed = self._seed_of(_START, epoch, position, video)
-                    clip, padded = self._decode(video, start_seed, seed)
+                    clips, facts = self._decode(video, start_seed, seeds)
                 except DecodeError as error:
                     outcome, detail = error.outcome, error.detail
                     self._ledger.record(name, outcome, detail)
                     self._ledger.stop_after_many_in_a_row()
                 else:
-                    self._ledger.record(name, PADDED if padded else OK)
-                    self._ledger.record_clip(epoch, position, name, padded, failed)
-                    return clip, np.int64(self._videos.labels[video]), seed
+                    self._ledger.record(name, PADDED if facts.padded else OK)
+                    for number in range(position * self._repeats, (position + 1) * self._repeats):
+                        self._ledger.record_clip(epoch, number, name, facts.padded, failed)
+                    span = facts.moments.min(), facts.moments.max()
+                    return clips, self._videos.target(video, *span), seeds
             failed.append((name, outcome, detail))
         raise self._ledger.nothing_decoded()
 
-    def _decode(self, video, start_seed, seed):
-        """(float32 (T, h, w, 3), whether the video is shorter than the clip)"""
-        box = None
+    def _decode(self, video, start_seed, seeds):
+        """(float32 (N, T, h, w, 3), ClipFrames)"""
+        boxes = []
 
         def shrink(frames, facts):
-            nonlocal box
             with tf.device(_ON_CPU):
-                if box is None:
+                if not boxes:
                     size = facts.height, facts.width
-                    drawn = transforms.training_box(*size, self._augmentation, seed)
-                    box = tuple(side.numpy() for side in drawn)
-                return transforms.training_crop(frames, box, self._preprocessing).numpy()
+                    for seed in seeds:
+                        drawn = transforms.training_box(*size, self._augmentation, seed)
+                        boxes.append(tuple(side.numpy() for side in drawn))
+                cuts = [transforms.training_crop(frames, box, self._preprocessing) for box in boxes]
+                return np.stack([cut.numpy() for cut in cuts], axis=1)
 
         path, segment = self._videos.paths[video], self._videos.segment(video)
         items = self._run(training_frames, path, self._sampling, start_seed, segment)
         frames, facts = gather_frames(items, shrink)
-        return frames[facts.picks[0]], facts.padded
+        return frames[facts.picks[0]].swapaxes(0, 1), facts
 
     def _epoch_order(self, epoch):
+        if self._balanced_sampling:
+            return balanced_order(self._videos, self._seed, epoch)
         return np.random.default_rng(self._seed_of(_ORDER, epoch)).permutation(len(self._videos))
 
     def _seed_of(self, *key):

@@ -23,7 +23,10 @@ class ExportMetadata:
         class_names: class names in the order of the probabilities.
         preprocessing: what the graph does to the frames; here for the record.
         sampling: which frames of a video make a clip.
-        num_clips: clips of a video whose probabilities are averaged.
+        num_clips: clips of a video whose probabilities are put together.
+        multi_label: whether each class has a probability of its own (sigmoid), or all together add
+            up to 1 (softmax).
+        ensemble_method: what the probabilities of the clips become: "mean", or "max" of each class.
     """
 
     model_name: str
@@ -31,6 +34,8 @@ class ExportMetadata:
     preprocessing: Preprocessing
     sampling: ClipSampling
     num_clips: int
+    multi_label: bool = False
+    ensemble_method: str = "mean"
 
     def check_fit(self, model):
         """Refuses a model that takes other clips or has other classes.
@@ -58,6 +63,8 @@ class ExportMetadata:
             "preprocessing": self.preprocessing.to_dict(),
             "sampling": self.sampling.to_dict(),
             "num_clips": self.num_clips,
+            "multi_label": self.multi_label,
+            "ensemble_method": self.ensemble_method,
         }
 
     @classmethod
@@ -68,15 +75,21 @@ class ExportMetadata:
             preprocessing=Preprocessing.from_dict(values["preprocessing"]),
             sampling=ClipSampling.from_dict(values["sampling"]),
             num_clips=values["num_clips"],
+            # Exports of version 0.2 do not say.
+            multi_label=values.get("multi_label", False),
+            ensemble_method=values.get("ensemble_method", "mean"),
         )
 
 
-def model_metadata(model, num_clips: int | None = None) -> ExportMetadata:
+def model_metadata(
+    model, num_clips: int | None = None, ensemble_method: str = "mean"
+) -> ExportMetadata:
     """What a model says of its own frames and classes.
 
     Args:
         model: an `MViT`.
         num_clips: clips of a video; by default five, one for the sampling rule "segments".
+        ensemble_method: see `ExportMetadata`.
 
     Raises:
         UserError: it takes images, or does not know them, or what it says does not fit it.
@@ -99,6 +112,8 @@ def model_metadata(model, num_clips: int | None = None) -> ExportMetadata:
         preprocessing=model.preprocessing,
         sampling=model.sampling,
         num_clips=num_clips,
+        multi_label=getattr(model, "multi_label", False),
+        ensemble_method=ensemble_method,
     )
     metadata.check_fit(model)
     return metadata

@@ -28,23 +28,29 @@ class Prediction:
         path: of the video.
         probabilities: float32 (K,).
         class_names: the K classes.
+        multi_label: whether each class has a probability of its own.
     """
 
     path: str
     probabilities: np.ndarray
     class_names: tuple[str, ...]
+    multi_label: bool = False
 
     def top(self, count: int | None = None) -> list[tuple[str, float]]:
         """The `count` most probable classes (all when `None`) with their probabilities."""
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.class_names[index], float(self.probabilities[index])) for index in order]
 
+    def at_least(self, threshold: float) -> list[tuple[str, float]]:
+        """The classes with so high a probability, the most probable first."""
+        return [(name, value) for name, value in self.top() if value >= threshold]
+
 
 class VideoPredictor:
     """What all predictors share; a subclass turns one clip into probabilities.
 
-    Clips and their averaging are those of evaluation with centre crops: `metadata.num_clips`
-    clips evenly along the video, the mean of their probabilities.
+    Clips and what becomes of them are those of evaluation with centre crops: `metadata.num_clips`
+    clips evenly along the video, the mean (or maximum) of their probabilities.
 
     Args:
         metadata: frames and classes of the model.
@@ -62,12 +68,17 @@ class VideoPredictor:
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
         return [
-            Prediction(os.fspath(path), self.predict_video(path), self.metadata.class_names)
+            Prediction(
+                os.fspath(path),
+                self.predict_video(path),
+                self.metadata.class_names,
+                self.metadata.multi_label,
+            )
             for path in paths
         ]
 
     def predict_video(self, path: str | os.PathLike) -> np.ndarray:
-        """Decodes a video's clips and averages their probabilities.
+        """Decodes a video's clips and puts their probabilities together.
 
         Returns:
             float32 (K,), in the order of `metadata.class_names`.
@@ -76,7 +87,8 @@ class VideoPredictor:
             DecodeError: the video cannot be decoded.
         """
         clips = self._clips(os.fspath(path), self.metadata.sampling, self.metadata.num_clips)
-        return np.mean([self._probabilities(clip[np.newaxis])[0] for clip in clips], axis=0)
+        combine = np.max if self.metadata.ensemble_method == "max" else np.mean
+        return combine([self._probabilities(clip[np.newaxis])[0] for clip in clips], axis=0)
 
     def _clips(self, path: str, sampling: ClipSampling, num_clips: int) -> Iterable[np.ndarray]:
         """The clips of a video, each as `_probabilities` takes it."""
@@ -93,14 +105,18 @@ class ModelPredictor(VideoPredictor):
     Args:
         model: an `MViT` with `preprocessing`, `sampling` and `class_names`.
         num_clips: clips of each video; by default five, one for the sampling rule "segments".
+        ensemble_method: what their probabilities become, "mean" or "max".
 
     Raises:
         UserError: the model lacks one of them.
     """
 
-    def __init__(self, model: keras.Model, *, num_clips: int | None = None):
-        super().__init__(model_metadata(model, num_clips))
+    def __init__(
+        self, model: keras.Model, *, num_clips: int | None = None, ensemble_method: str = "mean"
+    ):
+        super().__init__(model_metadata(model, num_clips, ensemble_method))
         self._model = model
+        self._activation = tf.nn.sigmoid if self.metadata.multi_label else tf.nn.softmax
 
     def _clips(self, path, sampling, num_clips):
         # The frames are shrunk as they come: those of all clips would fill the memory.
@@ -112,7 +128,7 @@ class ModelPredictor(VideoPredictor):
 
     def _probabilities(self, frames):
         logits = self._model(keras.ops.convert_to_tensor(frames), training=False)
-        return tf.nn.softmax(keras.ops.convert_to_numpy(logits)).numpy()
+        return self._activation(keras.ops.convert_to_numpy(logits)).numpy()
 
 
 class SavedModelPredictor(VideoPredictor):
@@ -173,7 +189,11 @@ def _trained_predictor(path: Path) -> ModelPredictor:
     directory = ModelDirectory(path)
     experiment = load_experiment(directory.saved_experiment())
     model, _ = load_trained_model(experiment, directory)
-    return ModelPredictor(model, num_clips=experiment.data.evaluation_clips)
+    return ModelPredictor(
+        model,
+        num_clips=experiment.data.evaluation_clips,
+        ensemble_method=experiment.data.ensemble_method,
+    )
 
 
 def _load_keras_file(path: Path) -> keras.Model:

@@ -5,7 +5,7 @@
 The versions are integers, as TF Serving wants them. The signature `serving_default`:
 
     frames: uint8 [B, T, H, W, 3], any B, T, H and W, RGB
-    -> probabilities: float32 [B, K]
+    -> probabilities: float32 [B, K], adding up to 1 unless the model is a multi-label one
        logits:        float32 [B, K]
        classes:       string [B, K], the class names in the order of the columns
 
@@ -40,13 +40,14 @@ def export_model(
     directory: str | os.PathLike,
     *,
     num_clips: int | None = None,
+    ensemble_method: str = "mean",
     version: int | None = None,
 ) -> Path:
     """`export_saved_model` of a model that knows its frames and classes.
 
     Args:
         model: an `MViT` with `preprocessing`, `sampling` and `class_names`.
-        directory, version: as of `export_saved_model`.
+        directory, ensemble_method, version: as of `export_saved_model`.
         num_clips: likewise; by default five, one for the sampling rule "segments".
 
     Returns:
@@ -55,7 +56,7 @@ def export_model(
     Raises:
         UserError: the model lacks one of them, or the version is there already.
     """
-    metadata = model_metadata(model, num_clips)
+    metadata = model_metadata(model, num_clips, ensemble_method)
     return export_saved_model(
         model,
         directory,
@@ -63,6 +64,8 @@ def export_model(
         preprocessing=metadata.preprocessing,
         sampling=metadata.sampling,
         num_clips=metadata.num_clips,
+        multi_label=metadata.multi_label,
+        ensemble_method=metadata.ensemble_method,
         version=version,
     )
 
@@ -75,6 +78,8 @@ def export_saved_model(
     preprocessing: Preprocessing,
     sampling: ClipSampling,
     num_clips: int,
+    multi_label: bool = False,
+    ensemble_method: str = "mean",
     version: int | None = None,
 ) -> Path:
     """Writes a new version of a model into an export directory.
@@ -88,7 +93,9 @@ def export_saved_model(
         class_names: the K class names in the order of the logits.
         preprocessing: what evaluation does to the frames.
         sampling: which frames of a video make a clip.
-        num_clips: clips of a video whose probabilities a client averages.
+        num_clips: clips of a video whose probabilities a client puts together.
+        multi_label: each class has a probability of its own, sigmoid instead of softmax.
+        ensemble_method: what the clips' probabilities become, "mean" or "max".
         version: number of the version; the highest present plus one when `None`.
 
     Returns:
@@ -103,6 +110,8 @@ def export_saved_model(
         preprocessing=preprocessing,
         sampling=sampling,
         num_clips=num_clips,
+        multi_label=multi_label,
+        ensemble_method=ensemble_method,
     )
     metadata.check_fit(model)
     directory = Path(directory)
@@ -137,6 +146,8 @@ def export_saved_model(
 
 
 def _serving_function(call: Callable, metadata: ExportMetadata) -> Callable:
+    activation = tf.nn.sigmoid if metadata.multi_label else tf.nn.softmax
+
     def serve(frames):
         clips = temporal_subsample(frames, metadata.sampling.num_frames)
         inputs = evaluation_preprocess(clips, metadata.preprocessing, crop="center")
@@ -145,7 +156,7 @@ def _serving_function(call: Callable, metadata: ExportMetadata) -> Callable:
         # output to have the batch dimension.
         classes = tf.tile(tf.constant([metadata.class_names]), [tf.shape(frames)[0], 1])
         return {
-            "probabilities": tf.nn.softmax(logits),
+            "probabilities": activation(logits),
             "logits": logits,
             "classes": classes,
         }

@@ -37,6 +37,8 @@ class MViT(keras.Model):
         preprocessing: Preprocessing that the weights were trained with, or its `to_dict()`.
         sampling: ClipSampling likewise.
         class_names: names of the classes in the order of the logits.
+        multi_label: bool. Whether the classes do not exclude each other, so that the logits are
+            for a sigmoid, not a softmax.
         **kwargs: `name` and `trainable` of `keras.Model`.
 
     Input shape: normalised float frames (B, T, H, W, 3), or images (B, H, W, 3). Output shape:
@@ -59,6 +61,7 @@ class MViT(keras.Model):
         preprocessing=None,
         sampling=None,
         class_names=None,
+        multi_label=False,
         **kwargs,
     ):
         # === Validate ===
@@ -105,6 +108,7 @@ class MViT(keras.Model):
         self.preprocessing = preprocessing
         self.sampling = sampling
         self.class_names = class_names and tuple(class_names)
+        self.multi_label = multi_label
         self.conversion_report = None
 
     @property
@@ -204,6 +208,7 @@ class MViT(keras.Model):
             "preprocessing": self.preprocessing and self.preprocessing.to_dict(),
             "sampling": self.sampling and self.sampling.to_dict(),
             "class_names": self.class_names and list(self.class_names),
+            "multi_label": self.multi_label,
             "name": self.name,
             "trainable": self.trainable,
         }

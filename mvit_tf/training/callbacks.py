@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -13,6 +13,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.files import write_json_lines, write_text_atomically
 from mvit_tf.training.checkpoints import CheckpointStore, Progress
 from mvit_tf.training.evaluation import EvaluationReport
+from mvit_tf.training.multi_label_report import MultiLabelReport
 from mvit_tf.weights_file import first_not_finite
 
 _CURE = (
@@ -68,7 +69,7 @@ class EpochMetrics(keras.callbacks.Callback):
     def __init__(
         self,
         *,
-        validate: Callable[[], EvaluationReport] | None,
+        validate: Callable[[], EvaluationReport | MultiLabelReport] | None,
         epochs: int,
         validate_every: int = 1,
     ):
@@ -90,7 +91,7 @@ class EpochMetrics(keras.callbacks.Callback):
                     f"the validation loss is {report.loss} after epoch {done}: the weights have "
                     f"run away; {_CURE}"
                 )
-            logs["val_loss"], logs["val_accuracy"] = report.loss, report.top1_of_decoded
+            logs["val_loss"], logs[f"val_{report.metric}"] = report.loss, report.score
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -100,15 +101,19 @@ class EpochLog(keras.callbacks.Callback):
     validated, and appends an epoch again that was logged but not checkpointed.
 
     Args:
-        path: the file, with the columns `epoch` (counted from 0) and `EpochLog.COLUMNS`; a
-            metric that an epoch does not have is left empty.
+        path: the file, with the columns `epoch` (counted from 0) and `columns`; a metric that an
+            epoch does not have is left empty.
+        columns: names of metrics.
     """
 
     COLUMNS = ("loss", "accuracy", "learning_rate", "val_loss", "val_accuracy")
+    # The average precision of random clips would say little: there is none of training.
+    MULTI_LABEL_COLUMNS = ("loss", "learning_rate", "val_loss", "val_mean_average_precision")
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, columns: Sequence[str] = COLUMNS):
         super().__init__()
         self._path = path
+        self._columns = columns
 
     def on_epoch_end(self, epoch, logs=None):
         rows = []
@@ -116,7 +121,7 @@ class EpochLog(keras.callbacks.Callback):
             with open(self._path, newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < epoch]
         text = io.StringIO()
-        writer = csv.DictWriter(text, ("epoch", *self.COLUMNS), extrasaction="ignore")
+        writer = csv.DictWriter(text, ("epoch", *self._columns), extrasaction="ignore")
         writer.writeheader()
         writer.writerows([*rows, {"epoch": epoch, **logs}])
         write_text_atomically(self._path, text.getvalue())
@@ -165,13 +170,15 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         store: where to.
         progress: of the checkpoint that training resumed from, or a fresh one.
+        metric: name in the logs of what tells the best epoch.
     """
 
-    def __init__(self, *, store: CheckpointStore, progress: Progress):
+    def __init__(self, *, store: CheckpointStore, progress: Progress, metric: str = "val_accuracy"):
         super().__init__()
         self._store = store
+        self._metric = metric
         self.progress = progress
 
     def on_epoch_end(self, epoch, logs=None):
-        self.progress = self.progress.after_epoch(logs.get("val_accuracy"), logs.get("val_loss"))
+        self.progress = self.progress.after_epoch(logs.get(self._metric), logs.get("val_loss"))
         self._store.save(self.model, self.progress)

@@ -36,7 +36,8 @@ class Progress:
     Attributes:
         epoch: epochs completed.
         best_epoch: the epoch (counted from 1) of the best checkpoint.
-        best_accuracy: its validation top-1 in [0, 1]; `None` without validation.
+        best_accuracy: its validation top-1 in [0, 1], of a multi-label set the mean average
+            precision; `None` without validation.
         best_loss: its validation loss, which decides between equal accuracies.
     """
 
@@ -49,7 +50,7 @@ class Progress:
         """The progress one epoch on; that epoch is the best if its validation says so.
 
         Args:
-            accuracy: validation top-1 of the epoch; `None` if it was not validated. Without any
+            accuracy: validation score of the epoch; `None` if it was not validated. Without any
                 validation so far each epoch counts as the best, so that "best" is the newest.
             loss: validation loss of the epoch.
         """

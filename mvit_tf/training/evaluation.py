@@ -1,4 +1,4 @@
-"""Multi-view evaluation: several clips and crops of each video, probabilities averaged."""
+"""Multi-view evaluation: several clips and crops of each video, probabilities put together."""
 
 import dataclasses
 import json
@@ -36,6 +36,8 @@ class EvaluationReport:
         missing: path and reason of each video that has no score.
     """
 
+    metric = "accuracy"
+
     num_videos: int
     num_decoded: int
     loss: float
@@ -47,10 +49,20 @@ class EvaluationReport:
     confusion_matrix: list[list[int]]
     missing: list[dict]
 
+    @property
+    def score(self) -> float:
+        """What the best epoch is told by."""
+        return self.top1_of_decoded
+
     def write(self, path: str | Path, **context):
         """Writes the report as JSON, after `context` (what was evaluated and how)."""
-        text = json.dumps({**context, **dataclasses.asdict(self)}, indent=2)
-        write_text_atomically(Path(path), text + "\n")
+        write_report(self, path, context)
+
+
+def write_report(report, path: str | Path, context: dict):
+    """Writes a report, a dataclass, as JSON after `context`."""
+    text = json.dumps({**context, **dataclasses.asdict(report)}, indent=2)
+    write_text_atomically(Path(path), text + "\n")
 
 
 class ViewPredictor:
@@ -63,6 +75,8 @@ class ViewPredictor:
         model: frames (B, T, H, W, 3) to logits (B, K).
         batch_size: views a step, over all replicas together.
         strategy: what the model was built under; `None` for one device.
+        multi_label: each class has a probability of its own (sigmoid instead of softmax).
+        ensemble_method: "mean" of the views' probabilities, or "max" of each class.
     """
 
     def __init__(
@@ -71,23 +85,27 @@ class ViewPredictor:
         *,
         batch_size: int,
         strategy: tf.distribute.Strategy | None = None,
+        multi_label: bool = False,
+        ensemble_method: str = "mean",
     ):
         self._num_classes = model.output_shape[-1]
         self.batch_size = batch_size
         self._strategy = strategy
+        self._ensemble_method = ensemble_method
+        activation = tf.nn.sigmoid if multi_label else tf.nn.softmax
 
         def probabilities(views):
-            return tf.nn.softmax(tf.cast(model(views, training=False), tf.float32))
+            return activation(tf.cast(model(views, training=False), tf.float32))
 
         if strategy is None:
             self._step = tf.function(probabilities)
         else:
             self._step = tf.function(lambda views: strategy.run(probabilities, args=(views,)))
 
-    def average_by_video(
+    def scores_by_video(
         self, views: tf.data.Dataset, num_videos: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean probabilities of each video.
+        """Probabilities of each video, by all of its views.
 
         Args:
             views: batches of (float32 (b, T, H, W, 3), video index (b,)), b at most `batch_size`.
@@ -97,7 +115,8 @@ class ViewPredictor:
             Probabilities (num_videos, K) float64, zeros where a video has no view, and the
             number of views of each video (num_videos,).
         """
-        sums = np.zeros((num_videos, self._num_classes))
+        totals = np.zeros((num_videos, self._num_classes))
+        add = np.maximum if self._ensemble_method == "max" else np.add
         counts = np.zeros(num_videos, dtype=int)
         for batch, video_index in self._padded_batches(views):
             for probabilities, index in zip(
@@ -105,9 +124,11 @@ class ViewPredictor:
             ):
                 index = index.numpy()
                 real = index != _PADDING
-                np.add.at(sums, index[real], probabilities.numpy()[real])
+                add.at(totals, index[real], probabilities.numpy()[real])
                 np.add.at(counts, index[real], 1)
-        return sums / np.maximum(counts, 1)[:, None], counts
+        if self._ensemble_method == "mean":
+            totals /= np.maximum(counts, 1)[:, None]
+        return totals, counts
 
     def _padded_batches(self, views: tf.data.Dataset):
         def pad(batch, video_index):
@@ -209,11 +230,18 @@ def make_report(
             for index, name in enumerate(videos.class_names)
         ],
         confusion_matrix=confusion.tolist(),
-        missing=[
-            {"path": videos.name(index), "reason": _reason(failures.get(videos.name(index)))}
-            for index in np.flatnonzero(~decoded)
-        ],
+        missing=missing_videos(videos, decoded, failures),
     )
+
+
+def missing_videos(
+    videos: VideoList, decoded: np.ndarray, failures: Mapping[str, tuple[str, str]]
+) -> list[dict]:
+    """Path and reason of each video that is not among the decoded (bool, one a video)."""
+    return [
+        {"path": videos.name(index), "reason": _reason(failures.get(videos.name(index)))}
+        for index in np.flatnonzero(~decoded)
+    ]
 
 
 def _share(count, total) -> float:

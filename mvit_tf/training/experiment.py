@@ -237,6 +237,11 @@ def _check_combinations(experiment: Experiment, source: str):
         raise UserError(
             f"{source}: data.validation and data.validation_fraction are both set; keep one"
         )
+    if train.batch_size % data.repeated_augmentation:
+        raise UserError(
+            f"{source}: train.batch_size={train.batch_size} must be a multiple of "
+            f"data.repeated_augmentation={data.repeated_augmentation}, the clips of each video"
+        )
     if train.warmup_epochs >= train.epochs:
         raise UserError(
             f"{source}: train.warmup_epochs={train.warmup_epochs:g} must be less than "

@@ -106,4 +106,5 @@ def _load(experiment, source, class_names, *, split, by):
         split=split,
         group_by=by,
         nested=data.nested,
+        multi_label=data.multi_label,
     )

@@ -41,6 +41,7 @@ _MODEL_KEYS = (
     "model.name",
     "model.input_shape",
     "model.overrides",
+    "data.multi_label",
     *_data_keys(ClipSampling, Preprocessing),
 )
 # Keys that decide which videos are held out for validation, where the experiment names none.
@@ -60,6 +61,8 @@ _TRAINING_KEYS = (
     "model.reset_head",
     "data.validation",
     "data.validation_split",
+    "data.repeated_augmentation",
+    "data.balanced_sampling",
     *_data_keys(Augmentation),
     "train.batch_size",
     "train.dtype",

@@ -115,10 +115,20 @@ class DataSection(_ClipKeys):
         root: folder that relative paths of lists start from; `None` is the list's own folder.
         separator: what stands between path and label in a list; `None` is white space, or what
             the header of a CSV shows.
+        multi_label: a video may have any number of labels: the model gives each class a
+            probability of its own (sigmoid, binary cross-entropy), and is scored by mean average
+            precision. How lists write several labels is said in `list_formats`.
+        repeated_augmentation: differently augmented clips of each video in a batch, SlowFast's
+            AUG.NUM_SAMPLE. A batch still holds `train.batch_size` clips, of fewer videos (SlowFast
+            counts its videos), and an epoch each video once, so more steps.
+        balanced_sampling: an epoch draws as many videos as there are, but each class equally
+            often, see `balanced_order`.
         label_map: file of the class names in index order, such as the `labels.txt` of a model
             directory; `None` numbers the classes of `train`.
         evaluation_clips: temporal views per video of the final evaluation.
         evaluation_crops: 1 (centre) or 3 (left, centre, right) spatial views.
+        ensemble_method: what the probabilities of a video's views become: their "mean", or the
+            "max" of each class, as SlowFast tests on Charades.
         evaluation_batch_size: views per evaluation step; `None` is `train.batch_size`.
         shuffle_frames: evaluate with each clip's frames in random order (the paper's Table 9).
         max_failure_share: share of videos that may fail to decode before a run ends in an error.
@@ -139,9 +149,13 @@ class DataSection(_ClipKeys):
     nested: bool = False
     root: str | None = None
     separator: str | None = None
+    multi_label: bool = False
+    repeated_augmentation: Count = 1
+    balanced_sampling: bool = False
     label_map: str | None = None
     evaluation_clips: Count = 5
     evaluation_crops: Literal[1, 3] = 1
+    ensemble_method: Literal["mean", "max"] = "mean"
     evaluation_batch_size: Count | None = None
     shuffle_frames: bool = False
     max_failure_share: Share = 0.05
@@ -163,7 +177,8 @@ class TrainSection(hyperparams.Config):
         warmup_start_learning_rate: where the warm-up begins.
         end_learning_rate: where the cosine ends.
         weight_decay: AdamW's; none on biases, norms and other 1-D weights.
-        label_smoothing: share of each label spread over all classes.
+        label_smoothing: share of each label spread over all classes; of a multi-label set, how far
+            each target goes from 0 or 1 towards a half, times two.
         clip_norm: global norm the gradient is clipped to; `None` does not clip.
         dtype: "float32" or "mixed_bfloat16".
         validate_every: epochs between validations (one centre view per video); the last epoch

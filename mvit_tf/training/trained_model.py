@@ -24,6 +24,7 @@ def load_trained_model(experiment: Experiment, directory: ModelDirectory) -> tup
             preprocessing=experiment.preprocessing(),
             sampling=experiment.clip_sampling(),
             class_names=class_names,
+            multi_label=experiment.data.multi_label,
         )
         checkpoint.file.load(model)
     return model, checkpoint.progress

@@ -38,6 +38,7 @@ from mvit_tf.training.experiment_videos import (
 )
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
+from mvit_tf.training.multi_label_report import MultiLabelReport, make_multi_label_report
 from mvit_tf.training.optimizer import ReplicaAdamW
 from mvit_tf.training.precision import slow_bfloat16
 from mvit_tf.training.schedule import warmup_cosine
@@ -101,7 +102,7 @@ def _train(experiment, directory, strategy):
     saved = None if resumed is None else directory.saved_split()
     videos, validation = train_and_validation(experiment, labelled, saved)
     changes += [] if saved is None else saved.changes_of_training(videos)
-    steps = steps_per_epoch(videos, settings.batch_size)
+    steps = steps_per_epoch(videos, settings.batch_size, experiment.data.repeated_augmentation)
     progress = Progress() if resumed is None else resumed[1]
     keras.utils.set_random_seed(settings.seed)
     with strategy_scope(strategy):
@@ -129,7 +130,14 @@ def _train(experiment, directory, strategy):
 
     # Apart, as many good videos for training do not make up for bad ones for validation.
     ledger, validation_ledger = OutcomeLedger(), OutcomeLedger()
-    saver = callbacks.Checkpoints(store=directory.checkpoints, progress=progress)
+    multi_label = experiment.data.multi_label
+    metric = MultiLabelReport.metric if multi_label else EvaluationReport.metric
+    columns = callbacks.EpochLog.COLUMNS
+    if multi_label:
+        columns = callbacks.EpochLog.MULTI_LABEL_COLUMNS
+    saver = callbacks.Checkpoints(
+        store=directory.checkpoints, progress=progress, metric=f"val_{metric}"
+    )
     with _decode_workers(experiment) as workers, ledger.user_errors():
         clips = _training_clips(
             experiment, videos, start_epoch=progress.epoch, ledger=ledger, workers=workers
@@ -155,13 +163,14 @@ def _train(experiment, directory, strategy):
                     max_failure_share=experiment.data.max_failure_share,
                     path=directory.outcomes_file,
                 ),
-                callbacks.EpochLog(directory.log_file),
+                callbacks.EpochLog(directory.log_file, columns),
                 keras.callbacks.TensorBoard(directory.tensorboard, write_graph=False),
                 saver,
             ],
         )
     _say(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
-    _say(f"trained     {_best_in_words(saver.progress)}; checkpoints in {directory.path}")
+    best = _best_in_words(saver.progress, multi_label)
+    _say(f"trained     {best}; checkpoints in {directory.path}")
     _plot_curves(directory)
 
 
@@ -170,7 +179,7 @@ def first_training_batch(experiment: Experiment) -> tuple[np.ndarray, np.ndarray
 
     Returns:
         (clips, labels, class_names): float32 (B, T, H, W, 3) as the model takes them, float32
-        (B, K), one-hot or mixed, and the K names.
+        (B, K), zeros and ones or mixed, and the K names.
 
     Raises:
         UserError: of anything that the person at the keyboard can put right.
@@ -184,15 +193,15 @@ def first_training_batch(experiment: Experiment) -> tuple[np.ndarray, np.ndarray
 
 
 def _training_clips(experiment, videos, *, start_epoch: int, ledger, workers) -> tf.data.Dataset:
-    """Batches of clips and labels, one-hot or mixed, from an epoch to the last."""
-    num_classes, augmentation = len(videos.class_names), experiment.augmentation()
+    """Batches of clips and labels, zeros and ones or mixed, from an epoch to the last."""
+    augmentation, repeats = experiment.augmentation(), experiment.data.repeated_augmentation
     batch_size = experiment.train.batch_size
     if augmentation.mixes and batch_size == 1:
         raise UserError(
             "data.mixup_alpha and data.cutmix_alpha mix the clips of a batch: train.batch_size "
             "must be at least 2, or both of them 0"
         )
-    clips = train_dataset(
+    batches = train_dataset(
         videos,
         sampling=experiment.clip_sampling(),
         preprocessing=experiment.preprocessing(),
@@ -202,13 +211,14 @@ def _training_clips(experiment, videos, *, start_epoch: int, ledger, workers) ->
         start_epoch=start_epoch,
         seed=experiment.data.seed,
         ledger=ledger,
+        repeated_augmentation=repeats,
+        balanced_sampling=experiment.data.balanced_sampling,
         workers=workers,
         num_parallel=experiment.data.decode_threads,
     )
-    batches = clips.map(lambda clips, labels: (clips, tf.one_hot(labels, num_classes)))
     if not augmentation.mixes:
         return batches
-    first = start_epoch * steps_per_epoch(videos, batch_size)
+    first = start_epoch * steps_per_epoch(videos, batch_size, repeats)
     return mix_batches(batches, augmentation, seed=experiment.data.seed, start=first)
 
 
@@ -216,7 +226,7 @@ def evaluate(
     experiment: Experiment,
     directory: ModelDirectory,
     strategy: tf.distribute.Strategy | None = None,
-) -> EvaluationReport:
+) -> EvaluationReport | MultiLabelReport:
     """Scores the best checkpoint on the validation videos with several views of each."""
     data = experiment.data
     directory.check_same_model(experiment)
@@ -257,12 +267,13 @@ def evaluate(
         epoch=epoch,
         clips=data.evaluation_clips,
         crops=data.evaluation_crops,
+        ensemble_method=data.ensemble_method,
         frames_shuffled=data.shuffle_frames,
     )
     _say(f"decoding    {ledger.summary()}")
     _say(f"evaluated   {_scores_in_words(report)}; more in {scores}")
     if not data.shuffle_frames:
-        _plot_confusion(directory, report, class_names)
+        _plot_scores(directory, report, class_names)
     ledger.check(data.max_failure_share)
     return report
 
@@ -274,7 +285,12 @@ def export(experiment: Experiment, directory: ModelDirectory) -> Path:
 
     directory.check_same_model(experiment)
     model, progress = load_trained_model(experiment, directory)
-    version = export_model(model, directory.export, num_clips=experiment.data.evaluation_clips)
+    version = export_model(
+        model,
+        directory.export,
+        num_clips=experiment.data.evaluation_clips,
+        ensemble_method=experiment.data.ensemble_method,
+    )
     _say(f"exported    epoch {progress.epoch} to {version}")
     return version
 
@@ -303,12 +319,15 @@ def _compile(model: keras.Model, experiment: Experiment, steps: int):
         global_clipnorm=settings.clip_norm,
     )
     optimizer.build(model.trainable_variables)
+    if experiment.data.multi_label:
+        loss, metrics = keras.losses.BinaryCrossentropy, []
+    else:
+        loss = keras.losses.CategoricalCrossentropy
+        metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     model.compile(
         optimizer,
-        loss=keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=settings.label_smoothing
-        ),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=loss(from_logits=True, label_smoothing=settings.label_smoothing),
+        metrics=metrics,
         jit_compile=settings.jit_compile,
         steps_per_execution=settings.steps_per_execution,
     )
@@ -321,7 +340,13 @@ def _predictor(experiment, model, strategy) -> ViewPredictor:
         raise UserError(
             f"data.evaluation_batch_size={wanted} cannot be split evenly over {replicas} replicas"
         )
-    return ViewPredictor(model, batch_size=wanted, strategy=strategy)
+    return ViewPredictor(
+        model,
+        batch_size=wanted,
+        strategy=strategy,
+        multi_label=experiment.data.multi_label,
+        ensemble_method=experiment.data.ensemble_method,
+    )
 
 
 def _validator(experiment, model, videos, strategy, ledger, workers):
@@ -331,7 +356,7 @@ def _validator(experiment, model, videos, strategy, ledger, workers):
     predictor = _predictor(experiment, model, strategy)
     views = _views(experiment, videos, predictor, ledger, workers, num_clips=1, num_crops=1)
 
-    def validate() -> EvaluationReport:
+    def validate() -> EvaluationReport | MultiLabelReport:
         ledger.clear()
         return _score(predictor, views, videos, ledger)
 
@@ -361,12 +386,15 @@ def _decode_workers(experiment):
     return DecodeWorkers(count, time_limit=data.decode_time_limit)
 
 
-def _score(predictor, views, videos: VideoList, ledger: OutcomeLedger) -> EvaluationReport:
+def _score(
+    predictor, views, videos: VideoList, ledger: OutcomeLedger
+) -> EvaluationReport | MultiLabelReport:
     with ledger.user_errors():
-        probabilities, num_views = predictor.average_by_video(views, len(videos))
+        probabilities, num_views = predictor.scores_by_video(views, len(videos))
     if not num_views.any():
         raise ledger.nothing_decoded()
-    return make_report(probabilities, num_views, videos, ledger.failures)
+    make = make_multi_label_report if videos.multi_label else make_report
+    return make(probabilities, num_views, videos, ledger.failures)
 
 
 def _plot_curves(directory: ModelDirectory):
@@ -378,12 +406,16 @@ def _plot_curves(directory: ModelDirectory):
     _say(f"plotted     {path}")
 
 
-def _plot_confusion(directory: ModelDirectory, report: EvaluationReport, class_names):
-    from mvit_tf.analysis.plots import plot_confusion_matrix
+def _plot_scores(directory: ModelDirectory, report, class_names):
+    from mvit_tf.analysis.plots import plot_average_precisions, plot_confusion_matrix
 
     directory.plots.mkdir(exist_ok=True)
-    path = directory.plots / "confusion_matrix.png"
-    plot_confusion_matrix(report.confusion_matrix, class_names, path)
+    if isinstance(report, MultiLabelReport):
+        path = directory.plots / "average_precision.png"
+        plot_average_precisions(report.per_class, path)
+    else:
+        path = directory.plots / "confusion_matrix.png"
+        plot_confusion_matrix(report.confusion_matrix, class_names, path)
     _say(f"plotted     {path}")
 
 
@@ -400,22 +432,33 @@ def _describe(experiment, model, videos, validation, steps, replicas):
     if warning:
         _say(f"warning     {warning}")
     devices = "1 device" if replicas == 1 else f"{replicas} devices"
-    _say(
-        f"training    {settings.epochs} epochs of {steps} steps, batch {settings.batch_size} "
-        f"on {devices}"
-    )
+    repeats = experiment.data.repeated_augmentation
+    batch = f"batch {settings.batch_size}"
+    if repeats > 1:
+        batch += f" ({settings.batch_size // repeats} videos, {repeats} clips of each)"
+    balanced = ", classes drawn equally often" if experiment.data.balanced_sampling else ""
+    _say(f"training    {settings.epochs} epochs of {steps} steps, {batch} on {devices}{balanced}")
 
 
-def _best_in_words(progress: Progress) -> str:
+def _best_in_words(progress: Progress, multi_label: bool) -> str:
     if progress.best_accuracy is None:
         return f"{progress.epoch} epochs, no validation, so the last is the best"
     return (
         f"{progress.epoch} epochs, best after {progress.best_epoch} with "
-        f"{progress.best_accuracy:.1%} top-1 on validation"
+        f"{progress.best_accuracy:.1%} {'mAP' if multi_label else 'top-1'} on validation"
     )
 
 
-def _scores_in_words(report: EvaluationReport) -> str:
+def _scores_in_words(report: EvaluationReport | MultiLabelReport) -> str:
+    if isinstance(report, MultiLabelReport):
+        classes = sum(entry["average_precision"] is not None for entry in report.per_class)
+        missing = report.num_videos - report.num_decoded
+        of_all = report.mean_average_precision_of_all
+        of_all = f" ({of_all:.1%} of all {report.num_videos})" if missing else ""
+        return (
+            f"mAP {report.mean_average_precision_of_decoded:.1%}{of_all} over {classes} classes, "
+            f"loss {report.loss:.3f}"
+        )
     top5 = "" if report.top5_of_decoded is None else f", top-5 {report.top5_of_decoded:.1%}"
     missing = report.num_videos - report.num_decoded
     of_all = f" ({report.top1_of_all:.1%} of all {report.num_videos})" if missing else ""

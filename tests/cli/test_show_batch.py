@@ -34,6 +34,9 @@ def test_labels_name_the_heaviest_class_first():
     assert format_label(np.array([0, 1, 0]), names) == "right"
     assert format_label(np.array([0.3, 0, 0.7]), names) == "0.70 up\n0.30 left"
     assert format_label(np.array([0.998, 0.002, 0]), names) == "left"
+    # Of several labels none is heavier, and there may be none.
+    assert sorted(format_label(np.array([1, 0, 1]), names).split("\n")) == ["left", "up"]
+    assert format_label(np.zeros(3), names) == "no label"
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def grey_videos(folder, count):
 def batches(videos, *, ledger=None, **changes):
     ledger = OutcomeLedger() if ledger is None else ledger
     dataset = train_dataset(videos, ledger=ledger, **{**OPTIONS, **changes})
-    return [(clips.numpy(), labels.numpy()) for clips, labels in dataset]
+    return [(clips.numpy(), targets.numpy().argmax(axis=1)) for clips, targets in dataset]
 
 
 def assert_same(left, right):
@@ -91,9 +91,9 @@ def test_shapes_and_step_count(videos):
         seed=0,
         ledger=OutcomeLedger(),
     )
-    clips, labels = dataset.element_spec
+    clips, targets = dataset.element_spec
     assert clips.shape == (3, 4, 16, 16, 3) and clips.dtype == tf.float32
-    assert labels.shape == (3,) and labels.dtype == tf.int64
+    assert targets.shape == (3, 3) and targets.dtype == tf.float32
     assert steps_per_epoch(videos, 3) == 3
     assert int(dataset.cardinality()) == 9 and sum(1 for _ in dataset) == 9
 

@@ -45,7 +45,7 @@ def test_predictions_are_those_of_evaluation_with_centre_crops(videos, tmp_path)
         batch_size=4,
         ledger=OutcomeLedger(),
     )
-    evaluated, num_views = ViewPredictor(model, batch_size=4).average_by_video(views, len(videos))
+    evaluated, num_views = ViewPredictor(model, batch_size=4).scores_by_video(views, len(videos))
     assert num_views.tolist() == [NUM_CLIPS, NUM_CLIPS]
     assert np.abs(evaluated[0] - evaluated[1]).max() > 0.01
 

@@ -31,7 +31,7 @@ def view_dataset(means, indices, batch_size):
 def test_probabilities_are_averaged_by_video():
     means, indices = [0.0, 1.0, 2.0, -3.0, 5.0], [0, 0, 2, 2, 2]
     predictor = ViewPredictor(mean_pixel_model(), batch_size=2)
-    averaged, counts = predictor.average_by_video(view_dataset(means, indices, 2), 4)
+    averaged, counts = predictor.scores_by_video(view_dataset(means, indices, 2), 4)
     of_view = np.exp(np.outer(means, range(3)))
     of_view /= of_view.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(averaged[0], of_view[:2].mean(axis=0), rtol=1e-6)
@@ -53,8 +53,8 @@ def test_a_short_last_batch_is_not_traced_again():
     model = keras.Model(frames, keras.layers.Dense(2)(x))
     traces.clear()
     predictor = ViewPredictor(model, batch_size=4)
-    predictor.average_by_video(view_dataset(range(6), range(6), 4), 6)
-    predictor.average_by_video(view_dataset(range(3), range(3), 4), 3)
+    predictor.scores_by_video(view_dataset(range(6), range(6), 4), 6)
+    predictor.scores_by_video(view_dataset(range(3), range(3), 4), 3)
     assert traces == [(4, 4, 2, 2, 3)]
 
 
@@ -157,7 +157,7 @@ def test_two_replicas_score_as_one_device_whatever_the_last_batch():
             indices = np.arange(num_views) // 2
             views = tf.data.Dataset.from_tensor_slices((views.astype("float32"), indices)).batch(4)
             predictor = ViewPredictor(model, batch_size=4, strategy=strategy)
-            probabilities, counts = predictor.average_by_video(views, (num_views + 1) // 2)
+            probabilities, counts = predictor.scores_by_video(views, (num_views + 1) // 2)
             return probabilities.tolist(), counts.tolist()
 
         both = make_strategy(2)
@@ -167,3 +167,15 @@ def test_two_replicas_score_as_one_device_whatever_the_last_batch():
     for (one, one_counts), (two, two_counts) in result:
         np.testing.assert_allclose(two, one, rtol=1e-5)
         assert two_counts == one_counts
+
+
+def test_the_maximum_over_views_of_a_sigmoid():
+    means, indices = [0.0, 1.0, -3.0, 2.0], [0, 0, 0, 2]
+    predictor = ViewPredictor(
+        mean_pixel_model(), batch_size=2, multi_label=True, ensemble_method="max"
+    )
+    scores, counts = predictor.scores_by_video(view_dataset(means, indices, 2), 3)
+    of_view = 1 / (1 + np.exp(-np.outer(means, range(3))))
+    np.testing.assert_allclose(scores[0], of_view[:3].max(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(scores[2], of_view[3], rtol=1e-6)
+    assert counts.tolist() == [3, 0, 1] and not scores[1].any()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mvit_tf.cli.main import main
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
 from mvit_tf.training import callbacks, trained_model, trainer
@@ -386,3 +387,46 @@ def test_mixed_bfloat16_and_more_epochs_on_a_resumed_run(tmp_path, config, capsy
     assert read_progress(last).epoch == 2
     trainer.run(mode="train", model_dir=tmp_path)
     assert "nothing to train: 2 of 2 epochs are done" in capsys.readouterr().out
+
+
+def test_a_multi_label_set_is_trained_evaluated_exported_and_predicted(tmp_path, videos, capsys):
+    """Directions as two labels, one of them with times; several clips of a video in a batch."""
+    rows = ["path,actions"]
+    for path in sorted(videos.glob("*/*.mp4")):
+        if path.parent.name in ("up", "down", "up_left", "left"):
+            parts = [f"{part} 0.1 0.5" for part in path.parent.name.split("_")]
+            rows.append(f"{path},{';'.join(parts)}")
+    listed = tmp_path / "list.csv"
+    listed.write_text("\n".join(rows) + "\n")
+    trainer.run(
+        mode="train_and_eval",
+        model_dir=tmp_path / "run",
+        config_file=write_config(tmp_path / "multi.yaml", listed),
+        overrides="data.multi_label=true,data.repeated_augmentation=2,data.ensemble_method=max,"
+        "data.mixup_alpha=0.8,data.balanced_sampling=true,data.max_failure_share=0.2,"
+        "data.decode_workers=0,train.epochs=1,train.warmup_epochs=0,train.batch_size=4",
+    )
+    said = capsys.readouterr().out
+    assert "evaluated   mAP " in said and "% mAP on validation" in said
+    (row,) = log_rows(tmp_path / "run")
+    assert list(row) == ["epoch", *callbacks.EpochLog.MULTI_LABEL_COLUMNS] and all(row.values())
+    best = read_progress(tmp_path / "run" / "checkpoints" / "best.weights.h5")
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert [entry["name"] for entry in report["per_class"]] == ["down", "left", "up"]
+    assert 0 < report["mean_average_precision_of_decoded"] <= 1
+    assert float(row["val_mean_average_precision"]) == pytest.approx(best.best_accuracy)
+    assert (tmp_path / "run" / "plots" / "average_precision.png").read_bytes()[1:4] == b"PNG"
+
+    trainer.run(mode="export", model_dir=tmp_path / "run")
+    video = str(next(videos.glob("left/*.mp4")))
+    capsys.readouterr()
+    for model in ("run", "run/export"):
+        assert main(["predict", "--json", "--threshold", "0", str(tmp_path / model), video]) == 0
+    of_run, of_export = map(json.loads, capsys.readouterr().out.splitlines())
+    assert of_run["probabilities"] == pytest.approx(of_export["probabilities"], abs=1e-4)
+    assert set(of_run["classes"]) == {"down", "left", "up"}
+    assert sum(of_run["probabilities"].values()) != pytest.approx(1, abs=1e-3)
+    assert main(["predict", "--threshold", "1", str(tmp_path / "run"), video]) == 0
+    assert capsys.readouterr().out.startswith(f"{video}: no class at 100% or more; the nearest are")
+    with pytest.raises(UserError, match=r"data.multi_label \(True there, False now\)"):
+        trainer.run(mode="eval", model_dir=tmp_path / "run", overrides="data.multi_label=false")

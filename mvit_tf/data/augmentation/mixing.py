@@ -42,7 +42,7 @@ def mix_batch(clips, labels, augmentation, seed):
 
     Args:
         clips: float32 tensor (B, T, H, W, 3); H and W known.
-        labels: float32 tensor (B, K), each row adding up to 1.
+        labels: float32 tensor (B, K), one-hot or multi-hot.
         augmentation: Augmentation.
         seed: int tensor (2,). The result is a pure function of clips, labels and seed.
 

@@ -19,8 +19,16 @@ def refuse_one_class(video_list, source):
     """Refuses videos among which there is nothing to tell apart.
 
     Raises:
-        UserError: all videos of `source` are of one class.
+        UserError: all videos of `source` are of one class, or of the same classes.
     """
+    if video_list.multi_label:
+        matrix = video_list.label_matrix()
+        if len(matrix) and (matrix == matrix[0]).all():
+            raise UserError(
+                f"{source}: all {len(matrix)} videos have the same labels: there is nothing to "
+                "tell apart; add videos with others"
+            )
+        return
     present = np.flatnonzero(video_list.videos_per_class())
     if len(present) == 1:
         raise UserError(
@@ -30,7 +38,16 @@ def refuse_one_class(video_list, source):
 
 
 def balance(video_list):
-    """One line: how many videos the classes have."""
+    """One line: how many videos the classes have, and how many labels the videos."""
+    line = _videos_of_classes(video_list)
+    if not video_list.multi_label:
+        return line
+    per_video = video_list.label_matrix().sum(axis=1)
+    unlabelled = np.count_nonzero(per_video == 0)
+    return f"{line}; {per_video.mean():.1f} labels a video, {unlabelled:,} videos without"
+
+
+def _videos_of_classes(video_list):
     counts = video_list.videos_per_class()
     order = np.argsort(-counts, kind="stable")
     if len(counts) <= 2 * _NAMED:

@@ -19,19 +19,27 @@ class Entry:
 
     Args:
         path: str.
-        label: str.
+        label: str; of a multi-label list a tuple of str, maybe empty.
         place: str, where in the list it stands, such as "line 3".
         segment: (start, end) in seconds, or None for the whole video.
         fields: dict of str, what the columns of a list with a header hold.
         source: str, the video that a record was made from; empty for a video itself.
+        intervals: optional tuple, for each label of a multi-label list (start, end) in seconds of
+            the part of the video that shows it.
     """
 
     path: str
-    label: str
+    label: str | tuple[str, ...]
     place: str
     segment: tuple[float, float] | None = None
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     source: str = ""
+    intervals: tuple[tuple[float, float], ...] | None = None
+
+    @property
+    def labels(self):
+        """The label, or all of them, as a tuple."""
+        return (self.label,) if isinstance(self.label, str) else self.label
 
 
 @dataclasses.dataclass(frozen=True)

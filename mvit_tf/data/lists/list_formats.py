@@ -8,17 +8,24 @@
   files of Kinetics are of this form.
 - JSON: a list of objects with the same names as keys, as Something-Something v2 has it; a
   `labels.json` beside it numbers the classes.
+- The CSV of Charades, see `charades`: actions with start and end, found by the column `actions`.
 
-In the last two, names are compared without regard to case, and with spaces and hyphens as
+In the last three, names are compared without regard to case, and with spaces and hyphens as
 underscores. Where a text is quoted ("a,b"), the quotes are not part of it.
+
+A label is one text as it stands, unless the list is read as a multi-label one: then it is several
+with ";" or "|" between them, or a JSON array (`["run", "jump"]`, `[0, 4]`), and an empty label
+column means none. A JSON array and the column `actions` are refused otherwise.
 """
 
 import collections
 import csv
 import io
+import json
 import os
 import re
 
+from mvit_tf.data.lists.charades import ACTIONS_COLUMN, class_names_beside, parse_actions
 from mvit_tf.data.lists.class_names import load_class_names, one_spelling, read_json, read_text
 from mvit_tf.data.lists.entries import Entry, Listing, is_video, refuse
 from mvit_tf.errors import UserError
@@ -32,7 +39,7 @@ PATH_COLUMNS = (
 ID_COLUMNS = ("youtube_id", "video_id", "id")
 LABEL_COLUMNS = (
     "template", "label", "class", "class_name", "category", "action", "label_name", "target",
-    "class_id", "label_id", "class_index",
+    "class_id", "label_id", "class_index", "labels", ACTIONS_COLUMN,
 )  # fmt: skip
 START_COLUMNS = ("time_start", "start", "start_time", "start_seconds", "start_sec", "t_start")
 END_COLUMNS = ("time_end", "end", "end_time", "end_seconds", "end_sec", "t_end")
@@ -42,7 +49,7 @@ _SEPARATORS = (",", "\t", ";", " ")
 _LABEL_MAPS = ("labels.json", "something-something-v2-labels.json")
 
 
-def read_list(file, *, root=None, separator=None, fault=refuse):
+def read_list(file, *, root=None, separator=None, multi_label=False, fault=refuse):
     """Reads a list in any of the forms above. Empty lines are passed over.
 
     Args:
@@ -51,6 +58,7 @@ def read_list(file, *, root=None, separator=None, fault=refuse):
             for by id; by default the list's own folder.
         separator: optional str between path and label, "\\\\t" written out for a tab; by default
             any white space, or what the header of a CSV shows.
+        multi_label: bool. Each label is a tuple of them.
         fault: function of a message, for a line that cannot be used.
 
     Returns:
@@ -67,16 +75,16 @@ def read_list(file, *, root=None, separator=None, fault=refuse):
     if file.lower().endswith(".json"):
         columns, records = _json_records(file, text)
         names = _label_map_beside(file)
-        listing = _of_records(file, root, columns, records, ".webm", fault)
+        listing = _of_records(file, root, columns, records, ".webm", multi_label, fault)
         listing = Listing(listing.entries, columns, names)
     else:
         separator = None if separator is None else separator.replace("\\t", "\t")
         delimiter = _delimiter_of_header(file, text, separator)
         if delimiter is None:
-            listing = Listing(_plain_entries(file, root, text, separator, fault))
+            listing = Listing(_plain_entries(file, root, text, separator, multi_label, fault))
         else:
             columns, records = _csv_records(file, text, delimiter, fault)
-            listing = _of_records(file, root, columns, records, ".mp4", fault)
+            listing = _of_records(file, root, columns, records, ".mp4", multi_label, fault)
     if not listing.entries:
         fault(f"{file}: no videos in this list; write one 'path label' a line")
     return listing
@@ -87,7 +95,26 @@ def first_column(columns, known):
     return next((name for name in known if name in columns), None)
 
 
-def _plain_entries(file, root, text, separator, fault):
+def split_labels(text):
+    """The labels that a text stands for, by the rule of multi-label lists above: a tuple of str."""
+    labels = _json_array(text)
+    if labels is None:
+        labels = re.split("[;|]", text)
+    spelled = (one_spelling(label.strip()) for label in labels)
+    return tuple(dict.fromkeys(filter(None, spelled)))
+
+
+def _json_array(text):
+    """The texts of a JSON array of texts or numbers; None where it is something else."""
+    try:
+        values = json.loads(text) if text.startswith("[") else None
+    except json.JSONDecodeError:
+        return None
+    plain = isinstance(values, list) and all(isinstance(value, str | int) for value in values)
+    return [str(value) for value in values] if plain else None
+
+
+def _plain_entries(file, root, text, separator, multi_label, fault):
     between = r"\s+" if separator is None else re.escape(separator)
     label = r"\S+" if separator is None else f"(?:(?!{between}).)+"
     last_field = re.compile(rf'{between}\s*("(?:[^"]|"")*"|{label})$')
@@ -113,7 +140,8 @@ def _plain_entries(file, root, text, separator, fault):
                 f"got {line!r}{hint}"
             )
             continue
-        entries.append(Entry(os.path.join(root, path), one_spelling(label), f"line {number}"))
+        label = split_labels(label) if multi_label else one_spelling(label)
+        entries.append(Entry(os.path.join(root, path), label, f"line {number}"))
     _refuse_unknown_header(file, entries)
     return entries
 
@@ -212,6 +240,8 @@ def _json_records(file, text):
 
 
 def _text(value):
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
     return "" if value is None else str(value)
 
 
@@ -223,23 +253,24 @@ def _label_map_beside(file):
     return None
 
 
-def _of_records(file, root, columns, records, extension, fault):
+def _of_records(file, root, columns, records, extension, multi_label, fault):
     path_column = first_column(columns, PATH_COLUMNS)
     id_column = None if path_column else first_column(columns, ID_COLUMNS)
     label_column = first_column(columns, LABEL_COLUMNS)
     times = first_column(columns, START_COLUMNS), first_column(columns, END_COLUMNS)
     if any(times) and not all(times):
         raise UserError(f"{file}: a column of the start or of the end of the segments is missing")
+    if not multi_label:
+        _refuse_several_labels(file, label_column, records)
     files = _files_by_stem(root) if id_column else {}
     entries = []
     for place, record in records:
         try:
             segment = _segment(*(record.get(time, "") for time in times)) if all(times) else None
-            name, label = record.get(path_column or id_column, ""), record.get(label_column, "")
-            if not name or not label:
-                raise UserError(
-                    f"no {path_column or id_column if not name else label_column} is given"
-                )
+            name = record.get(path_column or id_column, "")
+            if not name:
+                raise UserError(f"no {path_column or id_column} is given")
+            label, intervals = _label(label_column, record.get(label_column, ""), multi_label)
             if id_column and not is_video(name):
                 path, segment = _file_of_id(files, name, segment, root, extension)
             else:
@@ -247,10 +278,30 @@ def _of_records(file, root, columns, records, extension, fault):
         except UserError as error:
             fault(f"{file}, {place}: {error}")
             continue
-        if label_column == "template":
-            label = re.sub(r"\[(.*?)\]", r"\1", label)
-        entries.append(Entry(path, one_spelling(label), place, segment, record))
-    return Listing(entries, columns)
+        entries.append(Entry(path, label, place, segment, record, intervals))
+    return Listing(
+        entries, columns, class_names_beside(file) if label_column == ACTIONS_COLUMN else None
+    )
+
+
+def _refuse_several_labels(file, column, records):
+    for place, record in records:
+        if column == ACTIONS_COLUMN or _json_array(record.get(column, "")) is not None:
+            raise UserError(
+                f"{file}, {place}: the column {column} gives a video any number of labels; set "
+                "multi_label=true"
+            )
+
+
+def _label(column, text, multi_label):
+    """(label or tuple of them, intervals or None) of a text in the label column."""
+    if column == ACTIONS_COLUMN:
+        return parse_actions(text)
+    if not multi_label and not text:
+        raise UserError(f"no {column} is given")
+    if column == "template":
+        text = re.sub(r"\[(.*?)\]", r"\1", text)
+    return (split_labels(text) if multi_label else one_spelling(text)), None
 
 
 def _segment(start, end):

@@ -1,6 +1,7 @@
 """The file that keeps which videos were trained on and which were held out."""
 
 import csv
+import json
 import os
 import pathlib
 
@@ -9,14 +10,16 @@ from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_atomically
 
-_COLUMNS = ("path", "label", "start", "end", "group", "split", "size", "checksum")
+_LABEL, _LABELS = "label", "labels"
+_COLUMNS = ("path", _LABEL, "start", "end", "group", "split", "size", "checksum")
 _TRAIN, _VALIDATION = "train", "validation"
 _NAMED = 3
 
 
 def save_split(path, train, validation):
     """Writes both sides as a CSV with the columns path, label (the class name), start, end, group,
-    split, size and checksum.
+    split, size and checksum. Of multi-label lists the column `labels`, a JSON array of class names,
+    takes the place of `label`; their intervals are not kept, as validation has no use for them.
 
     Only files for validation get a checksum (`content.checksum`), as only they are opened.
 
@@ -26,11 +29,13 @@ def save_split(path, train, validation):
         validation: VideoList, or None.
     """
 
+    columns = [_LABELS if c == _LABEL and train.multi_label else c for c in _COLUMNS]
+
     def fill(temporary):
         # Names that are not UTF-8 keep their bytes.
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_COLUMNS)
+            writer.writerow(columns)
             for split, videos in ((_TRAIN, train), (_VALIDATION, validation)):
                 if videos is not None:
                     writer.writerows(_rows(split, videos))
@@ -58,7 +63,7 @@ class SavedSplit:
             held_out = [row for row in rows if row["split"] == _VALIDATION]
             self.validation = VideoList(
                 paths=tuple(row["path"] for row in held_out),
-                labels=tuple(class_names.index(row["label"]) for row in held_out),
+                labels=tuple(_label(row, class_names) for row in held_out),
                 class_names=tuple(class_names),
                 segments=_optional(_segment(row) for row in held_out),
                 groups=_optional(row["group"] or None for row in held_out),
@@ -94,7 +99,7 @@ class SavedSplit:
             UserError: a held-out video has another label now.
         """
         relabelled = [
-            f"{row['path']} ({row['label']} there, {label} now)"
+            f"{row['path']} ({_label_text(row)} there, {label} now)"
             for row, label in self._relabelled(videos)
             if row["split"] == _VALIDATION
         ]
@@ -117,10 +122,10 @@ class SavedSplit:
 
     def _relabelled(self, videos):
         """Yields (row, label now) of the videos whose label is another one than it was."""
-        for index, label in enumerate(videos.labels):
-            row = self._rows.get(_key_of(videos, index))
-            if row and row["label"] != videos.class_names[label]:
-                yield row, videos.class_names[label]
+        for index in range(len(videos)):
+            row, label = self._rows.get(_key_of(videos, index)), _label_now(videos, index)
+            if row and _label_text(row) != label:
+                yield row, label
 
     def changes_of_training(self, train):
         """Lines about how the videos to train on differ from what they were."""
@@ -145,7 +150,7 @@ def _rows(split, videos):
         start, end = videos.segment(index) or ("", "")
         yield (
             path,
-            videos.class_names[videos.labels[index]],
+            _label_now(videos, index),
             start,
             end,
             "" if videos.groups is None else videos.groups[index],
@@ -153,6 +158,22 @@ def _rows(split, videos):
             size_of(path),
             checksum(path) if split == _VALIDATION else None,
         )
+
+
+def _label_now(videos, index):
+    """The label of a video as it is written."""
+    names = [videos.class_names[label] for label in videos.labels_of(index)]
+    return json.dumps(names, ensure_ascii=False) if videos.multi_label else names[0]
+
+
+def _label_text(row):
+    return row[_LABELS] if _LABELS in row else row[_LABEL]
+
+
+def _label(row, class_names):
+    if _LABELS not in row:
+        return class_names.index(row[_LABEL])
+    return tuple(class_names.index(name) for name in json.loads(row[_LABELS]))
 
 
 def _segment(row):

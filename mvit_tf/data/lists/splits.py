@@ -11,7 +11,8 @@ def split_validation(video_list, fraction, seed):
     Each class gives ``round(fraction * videos)``, at least one where it has two or more and
     never its last one, so a class of a single video stays in training. Where the videos have
     groups, whole groups change sides, in a random order, as long as that brings the classes
-    nearer to those numbers, and at least one; a class of a single group stays in training.
+    nearer to those numbers, and at least one; a class of a single group stays in training. So do
+    single videos of a multi-label list, where those without a label count as a class.
 
     Args:
         video_list: VideoList.
@@ -26,13 +27,18 @@ def split_validation(video_list, fraction, seed):
     """
     if not 0 < fraction < 1:
         raise UserError(f"the validation share must lie between 0 and 1, not {fraction}")
-    labels = np.asarray(video_list.labels)
-    counts = video_list.videos_per_class()
+    matrix = video_list.label_matrix()
+    if video_list.multi_label:
+        matrix = np.column_stack([matrix, ~matrix.any(axis=1)])
+    counts = matrix.sum(axis=0)
     wanted = np.minimum(np.maximum(np.round(fraction * counts).astype(int), 1), counts - 1)
-    if video_list.groups is None:
-        what, chosen = "videos", _choose_videos(labels, wanted, seed)
+    if video_list.groups is not None:
+        what, chosen = "groups", _choose_groups(matrix, video_list.groups, wanted, seed)
+    elif video_list.multi_label:
+        what, chosen = "videos", _choose_groups(matrix, range(len(matrix)), wanted, seed)
     else:
-        what, chosen = "groups", _choose_groups(labels, np.asarray(video_list.groups), wanted, seed)
+        labels = np.asarray(video_list.labels)
+        what, chosen = "videos", _choose_videos(labels, wanted, seed)
     if not chosen.any():
         raise UserError(
             f"no class has two {what}, so none can be set aside for validation; "
@@ -49,11 +55,11 @@ def _choose_videos(labels, wanted, seed):
     return chosen
 
 
-def _choose_groups(labels, groups, wanted, seed):
+def _choose_groups(matrix, groups, wanted, seed):
     names, of_video = np.unique(groups, return_inverse=True)
     # Videos of each class in each group.
     counts = np.zeros((len(names), len(wanted)), int)
-    np.add.at(counts, (of_video, labels), 1)
+    np.add.at(counts, of_video, matrix)
     left, taken = counts.sum(axis=0), np.zeros(len(wanted), int)
     weight = 1 / np.maximum(wanted, 1)
     chosen = np.zeros(len(names), bool)

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from mvit_tf.data.lists.charades import class_ids
 from mvit_tf.data.lists.class_folders import read_class_folders
 from mvit_tf.data.lists.class_names import label_index, one_spelling, shortened
 from mvit_tf.data.lists.entries import refuse
@@ -23,36 +24,44 @@ class VideoList:
 
     Args:
         paths: tuple of str, the files; several segments of one file repeat its path.
-        labels: tuple of int, one for each path, each an index into `class_names`.
+        labels: tuple of int, one for each path, each an index into `class_names`; of a multi-label
+            list, for each path a tuple of them, maybe empty.
         class_names: tuple of str, in index order.
         segments: optional tuple, for each path (start, end) in seconds of the part of the video
             that is the example, or None for all of it.
         groups: optional tuple of str, for each path what it shares its source with.
+        intervals: optional tuple, for each path of a multi-label list a tuple of (label, start,
+            end): the label counts in these seconds of the video, otherwise in all of it. A label
+            may have several.
         passed_over: tuple of (path, reason), what lies beside the videos and is none of them;
             lists that differ in nothing else are equal.
 
     Raises:
-        UserError: lengths that differ, or a label without a name.
+        UserError: lengths that differ, labels of both kinds, or a label without a name.
     """
 
     paths: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] | tuple[tuple[int, ...], ...]
     class_names: tuple[str, ...]
     segments: tuple[tuple[float, float] | None, ...] | None = None
     groups: tuple[str, ...] | None = None
+    intervals: tuple[tuple[tuple[int, float, float], ...], ...] | None = None
     passed_over: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self):
-        for name in ("labels", "segments", "groups"):
+        for name in ("labels", "segments", "groups", "intervals"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.paths):
                 raise UserError(f"{len(self.paths)} paths but {len(values)} {name}")
-        for path, label in zip(self.paths, self.labels, strict=True):
-            if not 0 <= label < len(self.class_names):
-                raise UserError(
-                    f"{path}: label {label} is outside 0 to {len(self.class_names) - 1}, "
-                    f"the indices of the {len(self.class_names)} classes"
-                )
+        if len({isinstance(label, tuple) for label in self.labels}) > 1:
+            raise UserError("some labels are one index, others several; give a tuple for each")
+        for index, path in enumerate(self.paths):
+            for label in self.labels_of(index):
+                if not 0 <= label < len(self.class_names):
+                    raise UserError(
+                        f"{path}: label {label} is outside 0 to {len(self.class_names) - 1}, "
+                        f"the indices of the {len(self.class_names)} classes"
+                    )
 
     def __len__(self):
         return len(self.paths)
@@ -62,9 +71,49 @@ class VideoList:
         """Number of classes, whether or not each has a video here."""
         return len(self.class_names)
 
+    @property
+    def multi_label(self):
+        """Whether a video may have any number of labels."""
+        return bool(self.labels) and isinstance(self.labels[0], tuple)
+
+    def labels_of(self, index):
+        """The labels of video `index`, a tuple of int."""
+        label = self.labels[index]
+        return label if isinstance(label, tuple) else (label,)
+
+    def label_matrix(self):
+        """bool array (videos, num_classes): which labels each video has."""
+        matrix = np.zeros((len(self), self.num_classes), bool)
+        for index in range(len(self)):
+            matrix[index, list(self.labels_of(index))] = True
+        return matrix
+
     def videos_per_class(self):
         """int array (num_classes,): how many videos each class has here."""
-        return np.bincount(np.asarray(self.labels, np.int64), minlength=self.num_classes)
+        labels = [label for index in range(len(self)) for label in set(self.labels_of(index))]
+        return np.bincount(np.asarray(labels, np.int64), minlength=self.num_classes)
+
+    def target(self, index, first, last):
+        """What a model should answer to a clip of video `index`.
+
+        A label with intervals counts where one of them, ``start <= t < end``, holds a moment of
+        the clip's span; any other counts always.
+
+        Args:
+            index: int.
+            first, last: float, the earliest and the latest moment of the clip's frames, in seconds.
+
+        Returns:
+            float32 array (num_classes,) of zeros and ones.
+        """
+        labels = set(self.labels_of(index))
+        if self.intervals is not None:
+            timed = self.intervals[index]
+            labels -= {label for label, _, _ in timed}
+            labels |= {label for label, start, end in timed if start <= last and first < end}
+        target = np.zeros(self.num_classes, np.float32)
+        target[list(labels)] = 1
+        return target
 
     def segment(self, index):
         """(start, end) in seconds of the part of video `index` to look at, or None for all."""
@@ -79,7 +128,7 @@ class VideoList:
         """The videos at `indices`, in that order, with the same class names; no `passed_over`."""
         of = {
             name: None if values is None else tuple(values[i] for i in indices)
-            for name in ("paths", "labels", "segments", "groups")
+            for name in ("paths", "labels", "segments", "groups", "intervals")
             for values in [getattr(self, name)]
         }
         return VideoList(class_names=self.class_names, **of)
@@ -94,6 +143,7 @@ def load_video_list(
     split=None,
     group_by=None,
     nested=False,
+    multi_label=False,
     problems=None,
 ):
     """Reads class folders (`class_folders`) or a list in any form of `list_formats`.
@@ -109,6 +159,8 @@ def load_video_list(
         split: optional str. Only the lines of a list whose column of `SPLIT_COLUMNS` says so.
         group_by: optional str: see `groups_of`.
         nested: bool. Take the videos of folders within class folders too.
+        multi_label: bool. A video may have any number of labels; how a list writes them is said
+            in `list_formats`.
         problems: optional list of str. Mistakes of single lines and class folders are added to
             it and what they concern is left out, where otherwise the first one is raised.
 
@@ -127,7 +179,9 @@ def load_video_list(
     elif os.path.isdir(source):
         listing = read_class_folders(source, class_names=class_names, nested=nested, fault=fault)
     elif os.path.isfile(source):
-        listing = read_list(source, root=root, separator=separator, fault=fault)
+        listing = read_list(
+            source, root=root, separator=separator, multi_label=multi_label, fault=fault
+        )
     else:
         raise UserError(
             f"{source}: no such folder or file; give a folder with one subfolder of videos for "
@@ -137,26 +191,39 @@ def load_video_list(
     to_index, names = _label_map(source, entries, class_names or listing.class_names)
     kept, labels, seen = [], [], {}
     for entry in entries:
-        label, mistake = to_index(entry.label)
+        found = [to_index(label) for label in entry.labels]
+        mistake = next((wrong for _, wrong in found if wrong), None)
         key = os.path.abspath(entry.path), entry.segment
         if key in seen:
-            mistake = f"{entry.path} is already on {seen[key]}; keep one of the two"
+            cure = "put all its labels there" if multi_label else "keep one of the two"
+            mistake = f"{entry.path} is already on {seen[key]}; {cure}"
         if mistake:
             fault(f"{source}, {entry.place}: {mistake}")
             continue
         seen[key] = entry.place
         kept.append(entry)
-        labels.append(label)
+        labels.append(tuple(index for index, _ in found))
     try:
         groups = groups_of(kept, listing.columns, group_by)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+    intervals = None
+    if any(entry.intervals for entry in kept):
+        intervals = tuple(
+            tuple((label, *times) for label, times in zip(of_entry, entry.intervals, strict=True))
+            for of_entry, entry in zip(labels, kept, strict=True)
+        )
+    if multi_label:
+        labels = tuple(tuple(sorted(set(of_entry))) for of_entry in labels)
+    else:
+        labels = tuple(label for (label,) in labels)
     return VideoList(
         paths=tuple(entry.path for entry in kept),
-        labels=tuple(labels),
+        labels=labels,
         class_names=names,
         segments=tuple(entry.segment for entry in kept) if any(e.segment for e in kept) else None,
         groups=groups,
+        intervals=intervals,
         passed_over=listing.passed_over,
     )
 
@@ -187,31 +254,34 @@ def _of_split(source, listing, split):
 
 def _label_map(source, entries, class_names):
     """(function of a label's text -> (index, None) or (None, what is wrong), class names)."""
-    indices = [label_index(entry.label) for entry in entries]
+    written = [(label, entry.place) for entry in entries for label in entry.labels]
+    indices = [label_index(label) for label, _ in written]
     most = max((index for index in indices if index is not None), default=-1)
     if class_names is not None:
         names = tuple(class_names)
+    elif entries and not written:
+        raise UserError(f"{source}: none of its {len(entries)} videos has a label")
     elif all(index is None for index in indices):
-        names = tuple(sorted({entry.label for entry in entries}))
+        names = tuple(sorted({label for label, _ in written}))
     elif most >= _MOST_CLASSES:
-        place = entries[indices.index(most)].place
+        place = written[indices.index(most)][1]
         raise UserError(
             f"{source}, {place}: label {most} would be that of the last of {most + 1:,} classes; "
             "labels are names, or indices from 0"
         )
     else:
         names = tuple(map(str, range(most + 1)))
-    by_name = {one_spelling(name): index for index, name in enumerate(names)}
+    by_name = {one_spelling(name): index for index, name in enumerate(names)} | class_ids(names)
     # Where the class "1" is not that of index 1, a list must be of one kind.
     ambiguous = any(label_index(name) not in (None, index) for index, name in enumerate(names))
     others = [
-        entry
-        for entry, index in zip(entries, indices, strict=True)
-        if index is not None and entry.label not in by_name
+        (label, place)
+        for (label, place), index in zip(written, indices, strict=True)
+        if index is not None and label not in by_name
     ]
     if ambiguous and others:
         raise UserError(
-            f"{source}, {others[0].place}: label {others[0].label!r} is none of the classes "
+            f"{source}, {others[0][1]}: label {others[0][0]!r} is none of the classes "
             f"({shortened(names)}); as they are numbers, it is not taken for an index"
         )
 

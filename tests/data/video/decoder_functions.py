@@ -35,7 +35,7 @@ def large(path, size):
 
 
 def one_clip(path):
-    yield ClipFrames(np.zeros([1, 2], int), 2, False, 3, 4)
+    yield ClipFrames(np.zeros([1, 2], int), 2, False, 3, 4, np.zeros([1, 2]))
     yield np.zeros([2, 4, 3, 3], np.uint8)
 
 
