@@ -31,7 +31,7 @@ def test_average_precision_by_hand():
 def test_a_report_leaves_out_classes_without_videos_and_counts_what_failed(tmp_path):
     paths = ("a.mp4", "b.mp4", "c.mp4", "bad.mp4")
     videos = VideoList(paths, ((0, 1), (0,), (), (1,)), ("x", "y", "nobody"))
-    probabilities = np.array([[0.9, 0.8, 0.9], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1], [0, 0, 0]])
+    probabilities = np.array([[0.9, 0.8, 0.9], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1], [0.99] * 3])
     failures = {"bad.mp4": ("decode_error", "a damaged frame")}
     report = make_multi_label_report(probabilities, np.array([2, 2, 2, 0]), videos, failures)
     assert (report.num_videos, report.num_decoded) == (4, 3)
