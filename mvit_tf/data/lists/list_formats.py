@@ -278,7 +278,7 @@ def _of_records(file, root, columns, records, extension, multi_label, fault):
         except UserError as error:
             fault(f"{file}, {place}: {error}")
             continue
-        entries.append(Entry(path, label, place, segment, record, intervals))
+        entries.append(Entry(path, label, place, segment, record, intervals=intervals))
     return Listing(
         entries, columns, class_names_beside(file) if label_column == ACTIONS_COLUMN else None
     )
