@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from mvit_tf.data.augmentation.mixing import mix_batches
 from mvit_tf.data.lists.data_checks import remarks
@@ -114,17 +115,20 @@ def _train(experiment, directory, strategy):
         if resumed is not None:
             restore(model, resumed[0])
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
-    for remark in remarks(labelled, videos, validation):
-        _say(remark)
+    told, warnings = remarks(labelled, videos, validation)
+    for line in told:
+        logging.info(line)
+    for line in warnings:
+        logging.warning(line)
     if resumed is not None:
-        _say(f"resuming    after epoch {progress.epoch} from {resumed[0]}")
+        logging.info(f"resuming    after epoch {progress.epoch} from {resumed[0]}")
     for change in changes:
-        _say(f"changed     {change}")
+        logging.info(f"changed     {change}")
     if resumed is None:
         directory.keep_split(videos, validation)
     directory.claim(experiment, videos.class_names)
     if progress.epoch >= settings.epochs:
-        _say(f"nothing to train: {progress.epoch} of {settings.epochs} epochs are done")
+        logging.info(f"nothing to train: {progress.epoch} of {settings.epochs} epochs are done")
         return
 
     # Apart, as many good videos for training do not make up for bad ones for validation.
@@ -160,8 +164,8 @@ def _train(experiment, directory, strategy):
                 saver,
             ],
         )
-    _say(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
-    _say(f"trained     {_best_in_words(saver.progress)}; checkpoints in {directory.path}")
+    logging.info(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
+    logging.info(f"trained     {_best_in_words(saver.progress)}; checkpoints in {directory.path}")
     _plot_curves(directory)
 
 
@@ -231,7 +235,7 @@ def evaluate(
         checkpoint.file.load(model)
     epoch = checkpoint.progress.epoch
     shuffled = ", frames shuffled" if data.shuffle_frames else ""
-    _say(
+    logging.info(
         f"evaluating  epoch {epoch} on {len(videos)} videos, "
         f"{data.evaluation_clips} clips x {data.evaluation_crops} crops of each{shuffled}"
     )
@@ -259,8 +263,8 @@ def evaluate(
         crops=data.evaluation_crops,
         frames_shuffled=data.shuffle_frames,
     )
-    _say(f"decoding    {ledger.summary()}")
-    _say(f"evaluated   {_scores_in_words(report)}; more in {scores}")
+    logging.info(f"decoding    {ledger.summary()}")
+    logging.info(f"evaluated   {_scores_in_words(report)}; more in {scores}")
     if not data.shuffle_frames:
         _plot_confusion(directory, report, class_names)
     ledger.check(data.max_failure_share)
@@ -275,7 +279,7 @@ def export(experiment: Experiment, directory: ModelDirectory) -> Path:
     directory.check_same_model(experiment)
     model, progress = load_trained_model(experiment, directory)
     version = export_model(model, directory.export, num_clips=experiment.data.evaluation_clips)
-    _say(f"exported    epoch {progress.epoch} to {version}")
+    logging.info(f"exported    epoch {progress.epoch} to {version}")
     return version
 
 
@@ -375,7 +379,7 @@ def _plot_curves(directory: ModelDirectory):
     directory.plots.mkdir(exist_ok=True)
     path = directory.plots / "training_curves.png"
     plot_training_curves(directory.log_file, path)
-    _say(f"plotted     {path}")
+    logging.info(f"plotted     {path}")
 
 
 def _plot_confusion(directory: ModelDirectory, report: EvaluationReport, class_names):
@@ -384,23 +388,23 @@ def _plot_confusion(directory: ModelDirectory, report: EvaluationReport, class_n
     directory.plots.mkdir(exist_ok=True)
     path = directory.plots / "confusion_matrix.png"
     plot_confusion_matrix(report.confusion_matrix, class_names, path)
-    _say(f"plotted     {path}")
+    logging.info(f"plotted     {path}")
 
 
 def _describe(experiment, model, videos, validation, steps, replicas):
     settings = experiment.train
     frames, height, width = experiment.clip_shape
-    _say(
+    logging.info(
         f"model       {experiment.model.name}: {model.count_params():,} parameters, clips of "
         f"{frames}x{height}x{width}, {settings.dtype}"
     )
     held_out = "no validation" if validation is None else f"{len(validation)} for validation"
-    _say(f"data        {len(videos)} videos of {len(videos.class_names)} classes, {held_out}")
+    logging.info(f"data        {len(videos)} videos of {len(videos.class_names)} classes, {held_out}")
     warning = slow_bfloat16() if settings.dtype == "mixed_bfloat16" else None
     if warning:
-        _say(f"warning     {warning}")
+        logging.warning(warning)
     devices = "1 device" if replicas == 1 else f"{replicas} devices"
-    _say(
+    logging.info(
         f"training    {settings.epochs} epochs of {steps} steps, batch {settings.batch_size} "
         f"on {devices}"
     )
@@ -420,7 +424,3 @@ def _scores_in_words(report: EvaluationReport) -> str:
     missing = report.num_videos - report.num_decoded
     of_all = f" ({report.top1_of_all:.1%} of all {report.num_videos})" if missing else ""
     return f"top-1 {report.top1_of_decoded:.1%}{of_all}{top5}, loss {report.loss:.3f}"
-
-
-def _say(line: str):
-    print(line, flush=True)

@@ -106,19 +106,19 @@ def not_validated(train, validation):
 
 
 def remarks(listed, train, validation):
-    """Lines for the start of a training, each with a word in front.
+    """What to say at the start of a training.
 
     Args:
         listed: VideoList, as it was read.
         train, validation: VideoLists, what became of it; `validation` may be None.
+
+    Returns:
+        (list of lines with a word in front, list of warnings).
     """
     skipped = [passed_over(listed)]
     warnings = class_warnings(train)
     if validation is not None:
         skipped.append(passed_over(validation))
         warnings += on_both_sides(train, validation) + not_validated(train, validation)
-    return [
-        f"classes     {balance(train)}",
-        *(f"passed over {line}" for line in skipped if line is not None),
-        *(f"warning     {line}" for line in warnings),
-    ]
+    told = [f"passed over {line}" for line in skipped if line is not None]
+    return [f"classes     {balance(train)}", *told], warnings
