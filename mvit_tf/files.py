@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def write_atomically(path: Path, fill: Callable[[Path], None]):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def full_path(path: str) -> str:
+    """`path` as it is found from any current folder; an address such as gs://bucket/a stays."""
+    return path if re.match(r"[A-Za-z][\w+.-]*://", path) else os.path.abspath(path)
 
 
 def write_text_atomically(path: Path, text: str):

@@ -3,7 +3,7 @@
 Prints what training would stumble over: videos that cannot be decoded and how much of them can,
 mistakes in the list, what was passed over, classes with too few videos, and what is on both sides
 of the split; then what the videos are. The exit status is 2 where a video cannot be decoded, the
-list has a mistake, or a file or group is on both sides.
+list has a mistake, or a file or group is on both sides, else 0; 130 after Ctrl-C.
 """
 
 import argparse
@@ -59,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label_map", metavar="FILE", help="the class names in index order, as data.label_map"
     )
     parser.add_argument(
+        "--clip_seconds",
+        type=_seconds,
+        metavar="S",
+        help="how long a clip of the training is: name the videos and segments that are shorter",
+    )
+    parser.add_argument(
         "--workers",
         "--threads",  # its former name
         type=positive_int,
@@ -72,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from mvit_tf.data.lists.class_names import shortened
+    from mvit_tf.data.lists.data_checks import about_lengths
+
+    if arguments.output and Path(arguments.output).is_dir():
+        raise UserError(f"--output={arguments.output} is a folder; name a file in it")
     mistakes = []
     lists = _load(arguments, mistakes)
     paths = list(dict.fromkeys(path for videos in lists.values() for path in videos.paths))
@@ -83,8 +94,20 @@ def run(arguments: argparse.Namespace) -> None:
         _write(arguments.output, lists, files, passed_over, alike)
 
     more_mistakes, warnings = _findings(arguments.source, lists, alike)
+    lengths = {file.path: file.duration for file in files if file.outcome == "ok"}
+    for videos in lists.values():
+        outside, doubtful = about_lengths(videos, lengths, arguments.clip_seconds)
+        more_mistakes += outside
+        warnings += doubtful
+    joined = [file.path for file in files if file.outcome == "ok" and file.detail]
+    if joined:
+        warnings.append(
+            f"{len(joined)} files hold another video after the first, which is not read, as files "
+            f"joined byte by byte do: {shortened(joined, _NAMED)}; join them by a video tool"
+        )
     # Both sides may be of one list.
     mistakes = list(dict.fromkeys(mistakes + more_mistakes))
+    warnings = list(dict.fromkeys(warnings))
     said = [f"mistake  {line}" for line in mistakes] + [f"warning  {line}" for line in warnings]
     tables = _tables(lists, files, passed_over)
     print("\n\n".join(["\n".join(said), *tables] if said else tables))
@@ -103,7 +126,8 @@ class CheckedFile:
     """What became of a video, and what it is as far as it can be opened.
 
     Args:
-        path, outcome, detail: as in `OutcomeLedger`.
+        path, outcome, detail: as in `OutcomeLedger`; the detail of one that is "ok" says what
+            is not read of it.
         readable: float, share of the frames that are not damaged or lost.
         duration: float, seconds.
         fps: float.
@@ -127,10 +151,11 @@ def check_file(path: str):
 
     Yields:
         None now and then, so that a long video is not taken for one that hangs; at last
-        (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed).
+        (CheckedFile, mean of the `look_alikes.thumbnail`s of some frames or None where it failed).
     """
     from mvit_tf.data.lists.look_alikes import moments, thumbnail
     from mvit_tf.data.video.decoding import open_video
+    from mvit_tf.data.video.joined import second_file
     from mvit_tf.data.video.scan import scan_steps
 
     for scan in scan_steps(path):
@@ -139,11 +164,14 @@ def check_file(path: str):
     names = ("duration", "fps", "width", "height", "codec")
     known = {name: getattr(scan.info, name) for name in names}
     if scan.num_damaged:
-        yield CheckedFile(path, "decode_error", scan.detail, 1 - scan.damaged_share, **known), []
+        yield CheckedFile(path, "decode_error", scan.detail, 1 - scan.damaged_share, **known), None
         return
     with open_video(path) as video:
         frames = video.frames_at_indices(moments(scan.info.num_frames))
-    yield CheckedFile(path, readable=1.0, **known), [thumbnail(frame) for frame in frames]
+    joint = second_file(path)
+    detail = "" if joint is None else f"another video begins at byte {joint:,} and is not read"
+    mean = sum(map(thumbnail, frames)) / len(frames)
+    yield CheckedFile(path, detail=detail, readable=1.0, **known), mean
 
 
 def _load(arguments, mistakes):
@@ -182,7 +210,7 @@ def _decode_all(paths, count):
         try:
             *_, checked = workers.run(check_file, path)
         except DecodeError as error:
-            return CheckedFile(path, error.outcome, error.detail), []
+            return CheckedFile(path, error.outcome, error.detail), None
         return checked
 
     with (
@@ -209,7 +237,7 @@ def _look_alikes(decoded, lists):
     if "validation" not in lists:
         return {}
     train, validation = (set(lists[side].paths) for side in ("train", "validation"))
-    thumbnails = {file.path: sum(few) / len(few) for file, few in decoded if few}
+    thumbnails = {file.path: mean for file, mean in decoded if mean is not None}
     same = {path for pair in copies_between(train, validation) for path in pair}
     same |= train & validation
     sides = [sorted(side & thumbnails.keys() - same) for side in (train, validation)]
@@ -223,7 +251,9 @@ def _findings(source, lists, alike):
     from mvit_tf.data.lists.content import copies
 
     train, validation = lists["train"], lists.get("validation")
-    mistakes, warnings = [], data_checks.class_warnings(train)
+    mistakes = []
+    warnings = [note for videos in lists.values() for note in videos.notes]
+    warnings += data_checks.class_warnings(train)
     try:
         data_checks.refuse_one_class(train, source)
     except UserError as error:
@@ -239,6 +269,16 @@ def _findings(source, lists, alike):
             f"do: {', '.join(named)}{', ...' if len(alike) > _NAMED else ''}"
         )
     return mistakes, warnings
+
+
+def _seconds(text):
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be seconds greater than 0, got {text!r}")
+    return seconds
 
 
 def _tables(lists, files, passed_over):

@@ -224,8 +224,8 @@ class ModelDirectory:
             )
 
     def _differences(self, experiment: Experiment, keys: Sequence[str]) -> list[tuple]:
-        before = flat_items(load_experiment(self.saved_experiment()))
-        now = flat_items(experiment)
+        before = flat_items(load_experiment(self.saved_experiment()), full_paths=True)
+        now = flat_items(experiment, full_paths=True)
         differing = [(key, before[key], now[key]) for key in keys if before[key] != now[key]]
         return [part for difference in differing for part in _parts(*difference)]
 

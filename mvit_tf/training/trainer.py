@@ -115,7 +115,9 @@ def _train(experiment, directory, strategy):
         if resumed is not None:
             restore(model, resumed[0])
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
-    told, warnings = remarks(labelled, videos, validation)
+    told, warnings = remarks(
+        labelled, videos, validation, look_into_files=resumed is None or bool(changes)
+    )
     for line in told:
         logging.info(line)
     for line in warnings:
@@ -399,7 +401,9 @@ def _describe(experiment, model, videos, validation, steps, replicas):
         f"{frames}x{height}x{width}, {settings.dtype}"
     )
     held_out = "no validation" if validation is None else f"{len(validation)} for validation"
-    logging.info(f"data        {len(videos)} videos of {len(videos.class_names)} classes, {held_out}")
+    logging.info(
+        f"data        {len(videos)} videos of {len(videos.class_names)} classes, {held_out}"
+    )
     warning = slow_bfloat16() if settings.dtype == "mixed_bfloat16" else None
     if warning:
         logging.warning(warning)

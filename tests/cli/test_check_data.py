@@ -130,6 +130,27 @@ def test_what_is_on_both_sides_of_a_split_is_a_mistake(folder, tmp_path, capsys)
     assert printed.err == f"error: {source}: 2 mistakes in the list, named above\n"
 
 
+def test_segments_and_joined_files_are_looked_at(folder, tmp_path, capsys):
+    one = (folder / "a/one.mp4").read_bytes()
+    (folder / "a/two.mp4").write_bytes(one * 2)
+    source = tmp_path / "list.csv"
+    source.write_text(
+        "path,label,start,end\na/one.mp4,x,0,1\na/one.mp4,y,2,3\na/two.mp4,x,0.5,9\n"
+        "b/three.mp4,y,1,1.2\nb/three.mp4,y,0,2\n"
+    )
+    options = ["--root", str(folder), "--clip_seconds", "0.5", "--workers", "2"]
+    assert main(["check-data", str(source), *options]) == 2
+    said = capsys.readouterr().out.splitlines()
+    assert f"mistake  1 segments begin after the end of their video: {folder}/a/one.mp4 2-3 s of " \
+        "1.67 s" in said  # fmt: skip
+    assert f"warning  1 segments end after the end of their video: {folder}/a/two.mp4 0.5-9 s of " \
+        "1.67 s" in said  # fmt: skip
+    (short,) = [line for line in said if "shorter than a clip of 0.5 s" in line]
+    assert short.startswith(f"warning  1 videos are shorter than a clip of 0.5 s: {folder}/b/three")
+    (joined,) = [line for line in said if "another video after the first" in line]
+    assert joined.startswith("warning  1 files hold") and f"{folder}/a/two.mp4" in joined
+
+
 def of_camera(number, *, start, num_frames=20, height=64):
     """Frames of a camera's still background, across which a small box moves."""
     fields = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)

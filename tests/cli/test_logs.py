@@ -67,4 +67,5 @@ def test_a_log_dir_that_cannot_be_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     done = run(f"--log_dir={tmp_path / 'file' / 'logs'}")
     assert done.returncode == 2
-    assert done.stderr == f"error: --log_dir={tmp_path}/file/logs cannot be written: Not a directory\n"
+    error = f"error: --log_dir={tmp_path}/file/logs cannot be written: Not a directory\n"
+    assert done.stderr == error

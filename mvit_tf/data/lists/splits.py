@@ -33,6 +33,11 @@ def split_validation(video_list, fraction, seed):
         what, chosen = "videos", _choose_videos(labels, wanted, seed)
     else:
         what, chosen = "groups", _choose_groups(labels, np.asarray(video_list.groups), wanted, seed)
+    if not chosen.any() and len(set(video_list.groups or ())) == 1:
+        raise UserError(
+            f"all {len(video_list)} videos are of one group, {video_list.groups[0]!r}, so none can "
+            "be set aside for validation; take another data.group_by, or give a validation list"
+        )
     if not chosen.any():
         raise UserError(
             f"no class has two {what}, so none can be set aside for validation; "
@@ -51,21 +56,27 @@ def _choose_videos(labels, wanted, seed):
 
 def _choose_groups(labels, groups, wanted, seed):
     names, of_video = np.unique(groups, return_inverse=True)
-    # Videos of each class in each group.
-    counts = np.zeros((len(names), len(wanted)), int)
-    np.add.at(counts, (of_video, labels), 1)
-    left, taken = counts.sum(axis=0), np.zeros(len(wanted), int)
+    # Classes of each group, and the videos of each there; a whole table would not fit.
+    pairs, counts = np.unique(of_video * len(wanted) + labels, return_counts=True)
+    of_group, classes = np.divmod(pairs, len(wanted))
+    starts = np.searchsorted(of_group, np.arange(len(names) + 1))
+    left = np.bincount(labels, minlength=len(wanted))
+    taken = np.zeros(len(wanted), int)
     weight = 1 / np.maximum(wanted, 1)
     chosen = np.zeros(len(names), bool)
     order = np.random.default_rng(seed).permutation(len(names))
     for group in order:
-        count = counts[group]
-        nearer = np.abs(taken + count - wanted) @ weight < np.abs(taken - wanted) @ weight
-        if nearer and np.all((left > count) | (count == 0)):
+        part = slice(starts[group], starts[group + 1])
+        own, count = classes[part], counts[part]
+        lacking = wanted[own] - taken[own]
+        nearer = (np.abs(lacking - count) - np.abs(lacking)) @ weight[own] < 0
+        if nearer and np.all(left[own] > count):
             chosen[group] = True
-            taken, left = taken + count, left - count
-    possible = order[np.all((left > counts) | (counts == 0), axis=1)[order]]
+            taken[own] += count
+            left[own] -= count
+    possible = order[~np.isin(order, of_group[left[classes] <= counts])]
     if not chosen.any() and len(possible):
         # Every group is far larger than the share: the smallest is held out all the same.
-        chosen[possible[np.argmin(counts[possible] @ weight)]] = True
+        sizes = np.bincount(of_group, counts * weight[classes])
+        chosen[possible[np.argmin(sizes[possible])]] = True
     return chosen[of_video]

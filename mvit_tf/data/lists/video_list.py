@@ -2,18 +2,31 @@
 
 import dataclasses
 import os
+import re
 
 import numpy as np
 
 from mvit_tf.data.lists.class_folders import read_class_folders
-from mvit_tf.data.lists.class_names import label_index, one_spelling, shortened
+from mvit_tf.data.lists.class_names import (
+    alike_names,
+    label_index,
+    loose_spelling,
+    one_spelling,
+    shortened,
+)
 from mvit_tf.data.lists.entries import refuse
 from mvit_tf.data.lists.groups import groups_of
-from mvit_tf.data.lists.list_formats import SPLIT_COLUMNS, first_column, read_list
+from mvit_tf.data.lists.list_formats import (
+    FOLD_COLUMN,
+    SPLIT_COLUMNS,
+    read_list,
+    split_column,
+)
 from mvit_tf.errors import UserError
 
 # A label from here on is a date or an identifier, not an index.
 _MOST_CLASSES = 100_000
+_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +42,7 @@ class VideoList:
         groups: optional tuple of str, for each path what it shares its source with.
         passed_over: tuple of (path, reason), what lies beside the videos and is none of them;
             lists that differ in nothing else are equal.
+        notes: tuple of str, what the source makes one wonder about; likewise.
 
     Raises:
         UserError: lengths that differ, or a label without a name.
@@ -40,6 +54,7 @@ class VideoList:
     segments: tuple[tuple[float, float] | None, ...] | None = None
     groups: tuple[str, ...] | None = None
     passed_over: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
+    notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self):
         for name in ("labels", "segments", "groups"):
@@ -105,7 +120,7 @@ def load_video_list(
         root: optional folder that relative paths of a list start from; by default its own.
         separator: optional str between path and label of a list.
         class_names: optional sequence of str, the classes in index order.
-        split: optional str. Only the lines of a list whose column of `SPLIT_COLUMNS` says so.
+        split: optional str. Only the lines of a list whose `split_column` says so.
         group_by: optional str: see `groups_of`.
         nested: bool. Take the videos of folders within class folders too.
         problems: optional list of str. Mistakes of single lines and class folders are added to
@@ -155,12 +170,32 @@ def load_video_list(
         segments=tuple(entry.segment for entry in kept) if any(e.segment for e in kept) else None,
         groups=groups,
         passed_over=listing.passed_over,
+        notes=(*_fold_notes(source, listing, group_by), *_name_notes(source, names)),
     )
+
+
+def _fold_notes(source, listing, group_by):
+    for column in listing.columns:
+        if FOLD_COLUMN.fullmatch(column) and column != group_by:
+            yield (
+                f"{source}: the column {column} is not looked at; data.group_by={column} keeps "
+                "each on one side of the split"
+            )
+
+
+def _name_notes(source, names):
+    alike = [" and ".join(map(repr, same)) for same in alike_names(names)]
+    if alike:
+        named = "; ".join(alike[:_NAMED]) + ("; ..." if len(alike) > _NAMED else "")
+        yield (
+            f"{source}: classes {named} "
+            "differ only in how they are written: should they be one, write them the same"
+        )
 
 
 def _of_split(source, listing, split):
     """The entries of one split; of all where the list knows only one."""
-    column = first_column(listing.columns, SPLIT_COLUMNS)
+    column = split_column(listing.entries, listing.columns)
     if column is None:
         if split is not None:
             raise UserError(
@@ -182,13 +217,19 @@ def _of_split(source, listing, split):
     return [entry for entry in listing.entries if entry.fields.get(column, "") == split]
 
 
+def _are_padded(entries):
+    """Whether labels are such as "007": a name, as no index is written so."""
+    return any(re.fullmatch("0[0-9]+", entry.label) for entry in entries)
+
+
 def _label_map(source, entries, class_names):
     """(function of a label's text -> (index, None) or (None, what is wrong), class names)."""
     indices = [label_index(entry.label) for entry in entries]
     most = max((index for index in indices if index is not None), default=-1)
     if class_names is not None:
         names = tuple(class_names)
-    elif all(index is None for index in indices):
+    elif all(index is None for index in indices) or _are_padded(entries):
+        indices = [None] * len(entries)
         names = tuple(sorted({entry.label for entry in entries}))
     elif most >= _MOST_CLASSES:
         place = entries[indices.index(most)].place
@@ -219,7 +260,9 @@ def _label_map(source, entries, class_names):
         if value is None:
             if class_names is None:
                 return None, f"label {label!r} is not an integer, as other labels of the list are"
-            return None, f"label {label!r} is not one of the classes ({shortened(names)})"
+            meant = [name for name in names if loose_spelling(name) == loose_spelling(label)]
+            named = ", ".join(map(repr, meant)) or shortened(names)
+            return None, f"label {label!r} is not one of the classes ({named})"
         if not 0 <= value < len(names):
             return None, f"label {value} is outside 0 to {len(names) - 1}"
         return value, None
