@@ -225,11 +225,11 @@ def _csv_records(file, text, delimiter, fault):
             if not any(field.strip() for field in fields):
                 continue
             if columns is None:
-                columns = _column_names(fields)
+                header, columns = fields, _column_names(fields)
                 twice = [name for name in columns if name and columns.count(name) > 1]
                 if twice:
                     raise UserError(f"{file}, {place}: two columns are named {twice[0]!r}")
-            elif _column_names(fields) == columns:
+            elif fields == header:
                 fault(f"{file}, {place}: the header once more; remove the line")
             elif len(fields) != len(columns):
                 fault(
