@@ -17,7 +17,7 @@ from pathlib import Path
 from mvit_tf.cli.arguments import positive_int
 from mvit_tf.console import format_table, progress
 from mvit_tf.errors import UserError
-from mvit_tf.files import write_json_lines
+from mvit_tf.files import one_line, write_json_lines
 
 NAME = "check-data"
 SUMMARY = "decode every video of a folder or list, and name what is wrong with them"
@@ -108,7 +108,8 @@ def run(arguments: argparse.Namespace) -> None:
     # Both sides may be of one list.
     mistakes = list(dict.fromkeys(mistakes + more_mistakes))
     warnings = list(dict.fromkeys(warnings))
-    said = [f"mistake  {line}" for line in mistakes] + [f"warning  {line}" for line in warnings]
+    said = [f"mistake  {one_line(line)}" for line in mistakes]
+    said += [f"warning  {one_line(line)}" for line in warnings]
     tables = _tables(lists, files, passed_over)
     print("\n\n".join(["\n".join(said), *tables] if said else tables))
     failed = sum(file.outcome != "ok" for file in files)
@@ -299,7 +300,11 @@ def _tables(lists, files, passed_over):
         (("outcome", "videos"), [(outcome, f"{count:,}") for outcome, count in outcomes]),
     )
     numbers = ("readable", "videos")
-    return [format_table(header, rows, numbers=numbers) for header, rows in tables if rows]
+    return [
+        format_table(header, [list(map(one_line, row)) for row in rows], numbers=numbers)
+        for header, rows in tables
+        if rows
+    ]
 
 
 def _properties(files):

@@ -14,7 +14,7 @@ from absl import flags
 from absl import logging as absl_logging
 
 from mvit_tf.errors import UserError
-from mvit_tf.files import printable
+from mvit_tf.files import one_line, printable
 
 _PACKAGE = os.path.join(Path(__file__).parents[1], "")
 
@@ -28,7 +28,7 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record):
         warns = record.levelno >= logging.WARNING
         if record.pathname.startswith(_PACKAGE):
-            line = f"{record.levelname.lower()}: " * warns + record.getMessage()
+            line = f"{record.levelname.lower()}: " * warns + one_line(record.getMessage())
         elif warns:
             line = logging.Formatter(logging.BASIC_FORMAT).format(record)
         else:
