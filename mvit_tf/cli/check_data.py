@@ -95,10 +95,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     more_mistakes, warnings = _findings(arguments.source, lists, alike)
     lengths = {file.path: file.duration for file in files if file.outcome == "ok"}
-    for videos in lists.values():
+    for side, videos in lists.items():
         outside, doubtful = about_lengths(videos, lengths, arguments.clip_seconds)
-        more_mistakes += outside
-        warnings += doubtful
+        more_mistakes += [f"{side}: {line}" for line in outside]
+        warnings += [f"{side}: {line}" for line in doubtful]
     joined = [file.path for file in files if file.outcome == "ok" and file.detail]
     if joined:
         warnings.append(
@@ -267,7 +267,8 @@ def _findings(source, lists, alike):
         named = [f"{one} and {other}" for other, one in list(alike.items())[:_NAMED]]
         warnings.append(
             f"{len(alike)} videos for validation look like one in training, as clips of one camera "
-            f"do: {', '.join(named)}{', ...' if len(alike) > _NAMED else ''}"
+            f"do: {', '.join(named)}{', ...' if len(alike) > _NAMED else ''}; data.group_by keeps "
+            "those of one source on one side"
         )
     return mistakes, warnings
 

@@ -141,12 +141,13 @@ def test_segments_and_joined_files_are_looked_at(folder, tmp_path, capsys):
     options = ["--root", str(folder), "--clip_seconds", "0.5", "--workers", "2"]
     assert main(["check-data", str(source), *options]) == 2
     said = capsys.readouterr().out.splitlines()
-    assert f"mistake  1 segments begin after the end of their video: {folder}/a/one.mp4 2-3 s of " \
-        "1.67 s" in said  # fmt: skip
-    assert f"warning  1 segments end after the end of their video: {folder}/a/two.mp4 0.5-9 s of " \
-        "1.67 s" in said  # fmt: skip
+    where = "after the end of their video"
+    outside = f"{folder}/a/one.mp4 2-3 s of 1.67 s"
+    assert f"mistake  train: 1 segments begin {where}: {outside}" in said
+    beyond = f"{folder}/a/two.mp4 0.5-9 s of 1.67 s"
+    assert f"warning  train: 1 segments end {where}: {beyond}" in said
     (short,) = [line for line in said if "shorter than a clip of 0.5 s" in line]
-    assert short.startswith(f"warning  1 videos are shorter than a clip of 0.5 s: {folder}/b/three")
+    assert short.startswith("warning  train: 1 videos are shorter than a clip of 0.5 s: ")
     (joined,) = [line for line in said if "another video after the first" in line]
     assert joined.startswith("warning  1 files hold") and f"{folder}/a/two.mp4" in joined
 
@@ -173,7 +174,8 @@ def test_clips_of_one_camera_on_both_sides_are_told(tmp_path, capsys):
     assert main(["check-data", str(tmp_path / "train"), *options]) == 0
     assert (
         "1 videos for validation look like one in training, as clips of one camera do: "
-        f"{tmp_path}/two.mp4 and {tmp_path}/later.mp4\n"
+        f"{tmp_path}/two.mp4 and {tmp_path}/later.mp4; "
+        "data.group_by keeps those of one source on one side\n"
     ) in capsys.readouterr().out
     known = [json.loads(line) for line in report.read_text().splitlines()]
     assert {entry["path"]: entry["looks_like"] for entry in known} == {

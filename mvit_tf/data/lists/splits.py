@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from mvit_tf.data.lists.class_names import shortened
 from mvit_tf.errors import UserError
+
+_NAMED = 3
 
 
 def split_validation(video_list, fraction, seed):
@@ -33,14 +36,12 @@ def split_validation(video_list, fraction, seed):
         what, chosen = "videos", _choose_videos(labels, wanted, seed)
     else:
         what, chosen = "groups", _choose_groups(labels, np.asarray(video_list.groups), wanted, seed)
-    if not chosen.any() and len(set(video_list.groups or ())) == 1:
-        raise UserError(
-            f"all {len(video_list)} videos are of one group, {video_list.groups[0]!r}, so none can "
-            "be set aside for validation; take another data.group_by, or give a validation list"
-        )
     if not chosen.any():
+        names = sorted(set(video_list.groups or ()))
+        known = f" (there are {len(names)}: {shortened(names, _NAMED)})" if names else ""
+        other = "take another data.group_by, or " if names else ""
         raise UserError(
-            f"no class has two {what}, so none can be set aside for validation; "
+            f"no class has two {what}{known}, so none can be set aside for validation; {other}"
             "give a validation list of its own"
         )
     return video_list.subset(np.flatnonzero(~chosen)), video_list.subset(np.flatnonzero(chosen))
