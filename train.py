@@ -11,6 +11,7 @@ import sys
 
 from absl import app, flags
 
+from mvit_tf.cli.logs import follow_logging_flags
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 from mvit_tf.cli.train import run_experiment
 from mvit_tf.errors import UserError
@@ -44,6 +45,7 @@ def main() -> int | None:
         raise UserError(f"unexpected argument {rest[0]!r}; the flags are --name=value")
     if flags.FLAGS.model_dir is None:
         raise UserError("--model_dir is missing: where everything is written")
+    follow_logging_flags()
     require_tensorflow()
     return run_experiment(_MODE.value, flags.FLAGS, ["python", *sys.argv])
 

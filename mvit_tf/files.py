@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -11,11 +12,17 @@ TEMPORARY_PREFIX = ".writing-"
 
 # What a lock is refused with that another process holds; anything else means no locks here.
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def printable(name: str) -> str:
     """A file name as text: bytes in it that are not UTF-8 (lone surrogates) as `\\udcXX`."""
     return name.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+def one_line(text: str) -> str:
+    """`printable`, and control characters and line breaks of any kind as JSON's `\\uXXXX`."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", printable(text))
 
 
 def write_atomically(path: Path, fill: Callable[[Path], None]):
@@ -47,6 +54,11 @@ def write_atomically(path: Path, fill: Callable[[Path], None]):
             os.close(descriptor)
 
 
+def full_path(path: str) -> str:
+    """`path` as it is found from any current folder; an address such as gs://bucket/a stays."""
+    return path if re.match(r"[A-Za-z][\w+.-]*://", path) else os.path.abspath(path)
+
+
 def write_text_atomically(path: Path, text: str):
     """`write_atomically` for UTF-8 text; file names in it as `printable`, which JSON reads back."""
     write_atomically(
@@ -57,7 +69,8 @@ def write_text_atomically(path: Path, text: str):
 
 def write_json_lines(path: Path, entries: Iterable[dict]):
     """`write_text_atomically` of one JSON object a line."""
-    lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+    # JSON itself lets some control characters and line breaks stand.
+    lines = (one_line(json.dumps(entry, ensure_ascii=False)) + "\n" for entry in entries)
     write_text_atomically(path, "".join(lines))
 
 

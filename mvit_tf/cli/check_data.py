@@ -3,7 +3,7 @@
 Prints what training would stumble over: videos that cannot be decoded and how much of them can,
 mistakes in the list, what was passed over, classes with too few videos, and what is on both sides
 of the split; then what the videos are. The exit status is 2 where a video cannot be decoded, the
-list has a mistake, or a file or group is on both sides.
+list has a mistake, or a file or group is on both sides, else 0; 130 after Ctrl-C.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from mvit_tf.cli.arguments import positive_int
 from mvit_tf.console import format_table, progress
 from mvit_tf.errors import UserError
-from mvit_tf.files import write_json_lines
+from mvit_tf.files import one_line, write_json_lines
 
 NAME = "check-data"
 SUMMARY = "decode every video of a folder or list, and name what is wrong with them"
@@ -65,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a video may have any number of labels, as data.multi_label",
     )
     parser.add_argument(
+        "--clip_seconds",
+        type=_seconds,
+        metavar="S",
+        help="how long a clip of the training is: name the videos and segments that are shorter",
+    )
+    parser.add_argument(
         "--workers",
         "--threads",  # its former name
         type=positive_int,
@@ -78,6 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from mvit_tf.data.lists.class_names import shortened
+    from mvit_tf.data.lists.data_checks import about_lengths
+
+    if arguments.output and Path(arguments.output).is_dir():
+        raise UserError(f"--output={arguments.output} is a folder; name a file in it")
     mistakes = []
     lists = _load(arguments, mistakes)
     paths = list(dict.fromkeys(path for videos in lists.values() for path in videos.paths))
@@ -89,9 +100,22 @@ def run(arguments: argparse.Namespace) -> None:
         _write(arguments.output, lists, files, passed_over, alike)
 
     more_mistakes, warnings = _findings(arguments.source, lists, alike)
+    lengths = {file.path: file.duration for file in files if file.outcome == "ok"}
+    for side, videos in lists.items():
+        outside, doubtful = about_lengths(videos, lengths, arguments.clip_seconds)
+        more_mistakes += [f"{side}: {line}" for line in outside]
+        warnings += [f"{side}: {line}" for line in doubtful]
+    joined = [file.path for file in files if file.outcome == "ok" and file.detail]
+    if joined:
+        warnings.append(
+            f"{len(joined)} files hold another video after the first, which is not read, as files "
+            f"joined byte by byte do: {shortened(joined, _NAMED)}; join them by a video tool"
+        )
     # Both sides may be of one list.
     mistakes = list(dict.fromkeys(mistakes + more_mistakes))
-    said = [f"mistake  {line}" for line in mistakes] + [f"warning  {line}" for line in warnings]
+    warnings = list(dict.fromkeys(warnings))
+    said = [f"mistake  {one_line(line)}" for line in mistakes]
+    said += [f"warning  {one_line(line)}" for line in warnings]
     tables = _tables(lists, files, passed_over)
     print("\n\n".join(["\n".join(said), *tables] if said else tables))
     failed = sum(file.outcome != "ok" for file in files)
@@ -112,7 +136,8 @@ class CheckedFile:
     """What became of a video, and what it is as far as it can be opened.
 
     Args:
-        path, outcome, detail: as in `OutcomeLedger`.
+        path, outcome, detail: as in `OutcomeLedger`; the detail of one that is "ok" says what
+            is not read of it.
         readable: float, share of the frames that are not damaged or lost.
         duration: float, seconds.
         fps: float.
@@ -136,11 +161,12 @@ def check_file(path: str):
 
     Yields:
         None now and then, so that a long video is not taken for one that hangs; at last
-        (CheckedFile, list of the `look_alikes.thumbnail`s of some frames; empty where it failed).
+        (CheckedFile, mean of the `look_alikes.thumbnail`s of some frames or None where it failed).
     """
     from mvit_tf.data.lists.look_alikes import moments, thumbnail
     from mvit_tf.data.records.reading import open_source
     from mvit_tf.data.records.scan import scan_source_steps
+    from mvit_tf.data.video.joined import second_file
 
     for scan in scan_source_steps(path):
         if scan is None:
@@ -148,11 +174,14 @@ def check_file(path: str):
     names = ("duration", "fps", "width", "height", "codec")
     known = {name: getattr(scan.info, name) for name in names}
     if scan.num_damaged:
-        yield CheckedFile(path, "decode_error", scan.detail, 1 - scan.damaged_share, **known), []
+        yield CheckedFile(path, "decode_error", scan.detail, 1 - scan.damaged_share, **known), None
         return
     with open_source(path) as video:
         frames = video.frames_at_indices(moments(scan.info.num_frames))
-    yield CheckedFile(path, readable=1.0, **known), [thumbnail(frame) for frame in frames]
+    joint = second_file(path)
+    detail = "" if joint is None else f"another video begins at byte {joint:,} and is not read"
+    mean = sum(map(thumbnail, frames)) / len(frames)
+    yield CheckedFile(path, detail=detail, readable=1.0, **known), mean
 
 
 def _load(arguments, mistakes):
@@ -192,7 +221,7 @@ def _decode_all(paths, count):
         try:
             *_, checked = workers.run(check_file, path)
         except DecodeError as error:
-            return CheckedFile(path, error.outcome, error.detail), []
+            return CheckedFile(path, error.outcome, error.detail), None
         return checked
 
     with (
@@ -219,7 +248,7 @@ def _look_alikes(decoded, lists):
     if "validation" not in lists:
         return {}
     train, validation = (set(lists[side].paths) for side in ("train", "validation"))
-    thumbnails = {file.path: sum(few) / len(few) for file, few in decoded if few}
+    thumbnails = {file.path: mean for file, mean in decoded if mean is not None}
     same = {path for pair in copies_between(train, validation) for path in pair}
     same |= train & validation
     sides = [sorted(side & thumbnails.keys() - same) for side in (train, validation)]
@@ -233,7 +262,9 @@ def _findings(source, lists, alike):
     from mvit_tf.data.lists.content import copies
 
     train, validation = lists["train"], lists.get("validation")
-    mistakes, warnings = [], data_checks.class_warnings(train)
+    mistakes = []
+    warnings = [note for videos in lists.values() for note in videos.notes]
+    warnings += data_checks.class_warnings(train)
     try:
         data_checks.refuse_one_class(train, source)
     except UserError as error:
@@ -246,9 +277,20 @@ def _findings(source, lists, alike):
         named = [f"{one} and {other}" for other, one in list(alike.items())[:_NAMED]]
         warnings.append(
             f"{len(alike)} videos for validation look like one in training, as clips of one camera "
-            f"do: {', '.join(named)}{', ...' if len(alike) > _NAMED else ''}"
+            f"do: {', '.join(named)}{', ...' if len(alike) > _NAMED else ''}; data.group_by keeps "
+            "those of one source on one side"
         )
     return mistakes, warnings
+
+
+def _seconds(text):
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be seconds greater than 0, got {text!r}")
+    return seconds
 
 
 def _tables(lists, files, passed_over):
@@ -269,7 +311,11 @@ def _tables(lists, files, passed_over):
         (("outcome", "videos"), [(outcome, f"{count:,}") for outcome, count in outcomes]),
     )
     numbers = ("readable", "videos")
-    return [format_table(header, rows, numbers=numbers) for header, rows in tables if rows]
+    return [
+        format_table(header, [list(map(one_line, row)) for row in rows], numbers=numbers)
+        for header, rows in tables
+        if rows
+    ]
 
 
 def _properties(files):

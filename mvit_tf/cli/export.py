@@ -7,6 +7,8 @@
 import argparse
 import sys
 
+from absl import logging
+
 from mvit_tf.cli.train import add_experiment_flags, run_experiment
 from mvit_tf.errors import UserError
 
@@ -40,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int | None:
     from mvit_tf.factory import create_model
 
     model = create_model(arguments.model, weights=arguments.weights)
-    print(f"exported    {arguments.model} to {export_model(model, arguments.output)}")
+    logging.info(f"exported    {arguments.model} to {export_model(model, arguments.output)}")
     return None
 
 

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mvit_tf.cli.logs import console_lines
 from mvit_tf.errors import FormerNameWarning, UserError
 
 USER_ERROR_STATUS = 2
@@ -74,7 +75,7 @@ def run_cli(main: Callable[[], int | None]) -> int:
         a new name (a `FormerNameWarning`) is said in one line too.
     """
     _print_anything()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), console_lines():
         warnings.showwarning = _show_in_one_line(warnings.showwarning)
         try:
             with interrupted_by(signal.SIGINT):

@@ -5,10 +5,10 @@ import dataclasses
 import functools
 import importlib.resources
 import os
-import sys
 from pathlib import Path
 
 import yaml
+from absl import logging
 
 from mvit_tf.conversion.checkpoint_files import read_checkpoint
 from mvit_tf.conversion.download import download, sha256_of
@@ -155,7 +155,7 @@ def fetch_published_weights(entry):
             if not record.is_file():
                 _write_record(record, digest)
             return path
-        print(f"warning: {path} is damaged; it is downloaded again", file=sys.stderr)
+        logging.warning(f"{path} is damaged; it is downloaded again")
     digest = download(entry.url, path, sha256=entry.sha256, check=read_checkpoint)
     _write_record(record, digest)
     return path

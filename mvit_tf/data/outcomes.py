@@ -5,6 +5,7 @@ import contextlib
 import threading
 
 from mvit_tf.errors import UserError
+from mvit_tf.files import one_line
 
 OK = "ok"
 PADDED = "padded"  # decoded, and shorter than a clip
@@ -28,7 +29,7 @@ class OutcomeLedger:
         self._outcomes = {}
         self._clips = collections.defaultdict(dict)
         self._replaced = collections.defaultdict(dict)
-        self._in_a_row = 0
+        self._in_a_row = collections.Counter()
         self._last_failure = {}
         self._error = None
 
@@ -45,9 +46,9 @@ class OutcomeLedger:
         """Notes the outcome of `path`; returns True where it is a new failure."""
         with self._lock:
             if outcome in _GOOD:
-                self._in_a_row = 0
+                self._in_a_row.clear()
             else:
-                self._in_a_row += 1
+                self._in_a_row[outcome] += 1
                 self._last_failure = {path: (outcome, detail)}
             failed_before = self._outcomes.get(path, (OK, ""))[0] not in _GOOD
             if failed_before:
@@ -78,15 +79,20 @@ class OutcomeLedger:
                     "replaced_by": path,
                 }
 
-    def stop_after_many_in_a_row(self):
+    def stop_after_many_in_a_row(self, outcome=None):
         """Ends a loop over a pipeline where one video after the other fails.
+
+        Args:
+            outcome: optional str. Count only failures of this kind.
 
         Raises:
             UserError: 20 have failed since the last that could be decoded.
         """
-        if self._in_a_row >= _MOST_IN_A_ROW:
+        with self._lock:
+            in_a_row = self._in_a_row[outcome] if outcome else self._in_a_row.total()
+        if in_a_row >= _MOST_IN_A_ROW:
             self._error = UserError(
-                f"{self._in_a_row} videos in a row could not be decoded, last: "
+                f"{in_a_row} videos in a row could not be decoded, last: "
                 f"{_first_failures(self._last_failure)}; is a disk or network "
                 "folder gone? run the same command again when it is back"
             )
@@ -198,7 +204,7 @@ class OutcomeLedger:
 
 def _first_failures(failures):
     named = [
-        f"{path} ({outcome}{': ' if detail else ''}{detail})"
+        one_line(f"{path} ({outcome}{': ' if detail else ''}{detail})")
         for path, (outcome, detail) in list(failures.items())[:_FILES_NAMED]
     ]
     more = len(failures) - len(named)

@@ -210,6 +210,8 @@ def evaluation_views(
             frames, facts = gather_frames(items, shrink)
         except DecodeError as error:
             ledger.record(video_list.name(index), error.outcome, error.detail)
+            # The list is in order: its neighbours may be damaged alike, while all else is well.
+            ledger.stop_after_many_in_a_row("missing")
             return np.zeros([0, *clip_shape], np.float32)
         ledger.record(video_list.name(index), PADDED if facts.padded else OK)
         # Clip by clip and crop by crop; a whole copy more would be most of the memory.

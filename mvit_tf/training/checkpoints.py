@@ -10,12 +10,12 @@ import contextlib
 import dataclasses
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
+from absl import logging
 
 from mvit_tf.errors import UserError
 from mvit_tf.files import remove_unfinished
@@ -193,7 +193,7 @@ class CheckpointStore:
         if unreadable and not found:
             raise UserError("; ".join(unreadable))
         for message in set(unreadable) - self._warned:
-            print(f"warning: {message}; the other checkpoint is used", file=sys.stderr)
+            logging.warning(f"{message}; the other checkpoint is used")
         self._warned.update(unreadable)
         return max(found, key=lambda entry: entry[1].epoch, default=None)
 

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from mvit_tf.data.preprocessing import Augmentation, Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import FormerNameWarning, UserError, did_you_mean
-from mvit_tf.files import write_text_atomically
+from mvit_tf.files import full_path, write_text_atomically
 from mvit_tf.models import MViTConfig, get_config
 from mvit_tf.training.experiment_text import OVERRIDE_SOURCE, parse_overrides, read_yaml
 from mvit_tf.training.sections import (
@@ -113,8 +113,12 @@ def load_experiment(config_file: str | Path | None = None, overrides: str = "") 
 
 
 def save_experiment(experiment: Experiment, path: str | Path):
-    """Writes every key with its value, so that `load_experiment(path)` gives it back."""
-    text = yaml.dump(_plain(experiment.as_dict()), Dumper=_Dumper, sort_keys=False)
+    """Writes every key with its value, so that `load_experiment(path)` gives it back.
+
+    Paths are written in full: the experiment is gone on with from another current folder too.
+    """
+    values = _with_full_paths(_plain(experiment.as_dict()))
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
     write_text_atomically(Path(path), text)
 
 
@@ -127,11 +131,16 @@ _Dumper.add_representer(
 )
 
 
-def flat_items(experiment: Experiment) -> dict[str, Any]:
-    """`{"model.name": ..., "data.train": ...}`; `model.overrides` is one item."""
+def flat_items(experiment: Experiment, *, full_paths: bool = False) -> dict[str, Any]:
+    """`{"model.name": ..., "data.train": ...}`; `model.overrides` is one item.
+
+    Args:
+        full_paths: give paths as `save_experiment` does.
+    """
+    values = _plain(experiment.as_dict())
     return {
         f"{section}.{key}": value
-        for section, keys in _plain(experiment.as_dict()).items()
+        for section, keys in (_with_full_paths(values) if full_paths else values).items()
         for key, value in keys.items()
     }
 
@@ -263,6 +272,17 @@ def _merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
         if isinstance(value, dict) and isinstance(values.get(key), dict)
     }
     return {**values, **overrides, **both}
+
+
+def _with_full_paths(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    data, model = dict(values["data"]), dict(values["model"])
+    for key in ("train", "validation", "root", "label_map"):
+        if data[key] is not None:
+            data[key] = full_path(data[key])
+    # It may also be the name of a published set.
+    if model["initial_weights"] is not None and Path(model["initial_weights"]).exists():
+        model["initial_weights"] = full_path(model["initial_weights"])
+    return {**values, "model": model, "data": data}
 
 
 def _plain(value):

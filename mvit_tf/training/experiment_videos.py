@@ -6,6 +6,7 @@ from mvit_tf.data.lists.saved_split import SavedSplit
 from mvit_tf.data.lists.splits import split_validation
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.errors import UserError
+from mvit_tf.files import full_path
 from mvit_tf.training.experiment import Experiment
 
 
@@ -91,16 +92,14 @@ def _load_train(experiment, class_names):
 
 def _load_validation(experiment, class_names, group_by=None):
     data = experiment.data
-    return _load(
-        experiment, data.validation, class_names, split=data.validation_split, by=group_by
-    )
+    return _load(experiment, data.validation, class_names, split=data.validation_split, by=group_by)
 
 
 def _load(experiment, source, class_names, *, split, by):
     data = experiment.data
     return load_video_list(
-        source,
-        root=data.root,
+        full_path(source),  # so are those in the split that the model directory keeps
+        root=None if data.root is None else full_path(data.root),
         separator=data.separator,
         class_names=class_names,
         split=split,

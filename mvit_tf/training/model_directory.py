@@ -14,9 +14,10 @@ export/<version>/         SavedModels
 
 import contextlib
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from absl import logging
 
 from mvit_tf.data.lists.class_names import load_class_names, save_class_names
 from mvit_tf.data.lists.saved_split import SavedSplit, save_split
@@ -151,10 +152,9 @@ class ModelDirectory:
                     f"--model_dir={self.path} cannot be written: {error.strerror}"
                 ) from error
             if unlocked is not None:
-                print(
-                    f"warning: {self.path} cannot be locked ({unlocked}); see to it yourself that "
-                    "no other training runs in it",
-                    file=sys.stderr,
+                logging.warning(
+                    f"{self.path} cannot be locked ({unlocked}); see to it yourself that no other "
+                    "training runs in it"
                 )
             yield
 
@@ -227,8 +227,8 @@ class ModelDirectory:
             )
 
     def _differences(self, experiment: Experiment, keys: Sequence[str]) -> list[tuple]:
-        before = flat_items(load_experiment(self.saved_experiment()))
-        now = flat_items(experiment)
+        before = flat_items(load_experiment(self.saved_experiment()), full_paths=True)
+        now = flat_items(experiment, full_paths=True)
         differing = [(key, before[key], now[key]) for key in keys if before[key] != now[key]]
         return [part for difference in differing for part in _parts(*difference)]
 

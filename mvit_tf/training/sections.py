@@ -9,6 +9,7 @@ never used: 0.3 s on top of TensorFlow. Outside `training`, nothing of the packa
 """
 
 import dataclasses
+import threading
 import typing
 from typing import Annotated, Literal
 
@@ -161,7 +162,7 @@ class DataSection(_ClipKeys):
     max_failure_share: Share = 0.05
     decode_threads: Count | None = None
     decode_workers: Annotated[int, Field(ge=0)] | None = None
-    decode_time_limit: Positive = 120.0
+    decode_time_limit: Annotated[Positive, Field(le=threading.TIMEOUT_MAX)] = 120.0
     seed: Seed = 0
 
 

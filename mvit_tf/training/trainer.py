@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from mvit_tf.data.augmentation.mixing import mix_batches
 from mvit_tf.data.lists.data_checks import remarks
@@ -115,17 +116,22 @@ def _train(experiment, directory, strategy):
         if resumed is not None:
             restore(model, resumed[0])
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
-    for remark in remarks(labelled, videos, validation):
-        _say(remark)
+    told, warnings = remarks(
+        labelled, videos, validation, look_into_files=resumed is None or bool(changes)
+    )
+    for line in told:
+        logging.info(line)
+    for line in warnings:
+        logging.warning(line)
     if resumed is not None:
-        _say(f"resuming    after epoch {progress.epoch} from {resumed[0]}")
+        logging.info(f"resuming    after epoch {progress.epoch} from {resumed[0]}")
     for change in changes:
-        _say(f"changed     {change}")
+        logging.info(f"changed     {change}")
     if resumed is None:
         directory.keep_split(videos, validation)
     directory.claim(experiment, videos.class_names)
     if progress.epoch >= settings.epochs:
-        _say(f"nothing to train: {progress.epoch} of {settings.epochs} epochs are done")
+        logging.info(f"nothing to train: {progress.epoch} of {settings.epochs} epochs are done")
         return
 
     # Apart, as many good videos for training do not make up for bad ones for validation.
@@ -168,9 +174,9 @@ def _train(experiment, directory, strategy):
                 saver,
             ],
         )
-    _say(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
+    logging.info(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
     best = _best_in_words(saver.progress, multi_label)
-    _say(f"trained     {best}; checkpoints in {directory.path}")
+    logging.info(f"trained     {best}; checkpoints in {directory.path}")
     _plot_curves(directory)
 
 
@@ -241,7 +247,7 @@ def evaluate(
         checkpoint.file.load(model)
     epoch = checkpoint.progress.epoch
     shuffled = ", frames shuffled" if data.shuffle_frames else ""
-    _say(
+    logging.info(
         f"evaluating  epoch {epoch} on {len(videos)} videos, "
         f"{data.evaluation_clips} clips x {data.evaluation_crops} crops of each{shuffled}"
     )
@@ -270,8 +276,8 @@ def evaluate(
         ensemble_method=data.ensemble_method,
         frames_shuffled=data.shuffle_frames,
     )
-    _say(f"decoding    {ledger.summary()}")
-    _say(f"evaluated   {_scores_in_words(report)}; more in {scores}")
+    logging.info(f"decoding    {ledger.summary()}")
+    logging.info(f"evaluated   {_scores_in_words(report)}; more in {scores}")
     if not data.shuffle_frames:
         _plot_scores(directory, report, class_names)
     ledger.check(data.max_failure_share)
@@ -291,7 +297,7 @@ def export(experiment: Experiment, directory: ModelDirectory) -> Path:
         num_clips=experiment.data.evaluation_clips,
         ensemble_method=experiment.data.ensemble_method,
     )
-    _say(f"exported    epoch {progress.epoch} to {version}")
+    logging.info(f"exported    epoch {progress.epoch} to {version}")
     return version
 
 
@@ -403,7 +409,7 @@ def _plot_curves(directory: ModelDirectory):
     directory.plots.mkdir(exist_ok=True)
     path = directory.plots / "training_curves.png"
     plot_training_curves(directory.log_file, path)
-    _say(f"plotted     {path}")
+    logging.info(f"plotted     {path}")
 
 
 def _plot_scores(directory: ModelDirectory, report, class_names):
@@ -416,28 +422,32 @@ def _plot_scores(directory: ModelDirectory, report, class_names):
     else:
         path = directory.plots / "confusion_matrix.png"
         plot_confusion_matrix(report.confusion_matrix, class_names, path)
-    _say(f"plotted     {path}")
+    logging.info(f"plotted     {path}")
 
 
 def _describe(experiment, model, videos, validation, steps, replicas):
     settings = experiment.train
     frames, height, width = experiment.clip_shape
-    _say(
+    logging.info(
         f"model       {experiment.model.name}: {model.count_params():,} parameters, clips of "
         f"{frames}x{height}x{width}, {settings.dtype}"
     )
     held_out = "no validation" if validation is None else f"{len(validation)} for validation"
-    _say(f"data        {len(videos)} videos of {len(videos.class_names)} classes, {held_out}")
+    logging.info(
+        f"data        {len(videos)} videos of {len(videos.class_names)} classes, {held_out}"
+    )
     warning = slow_bfloat16() if settings.dtype == "mixed_bfloat16" else None
     if warning:
-        _say(f"warning     {warning}")
+        logging.warning(warning)
     devices = "1 device" if replicas == 1 else f"{replicas} devices"
     repeats = experiment.data.repeated_augmentation
     batch = f"batch {settings.batch_size}"
     if repeats > 1:
         batch += f" ({settings.batch_size // repeats} videos, {repeats} clips of each)"
     balanced = ", classes drawn equally often" if experiment.data.balanced_sampling else ""
-    _say(f"training    {settings.epochs} epochs of {steps} steps, {batch} on {devices}{balanced}")
+    logging.info(
+        f"training    {settings.epochs} epochs of {steps} steps, {batch} on {devices}{balanced}"
+    )
 
 
 def _best_in_words(progress: Progress, multi_label: bool) -> str:
@@ -463,7 +473,3 @@ def _scores_in_words(report: EvaluationReport | MultiLabelReport) -> str:
     missing = report.num_videos - report.num_decoded
     of_all = f" ({report.top1_of_all:.1%} of all {report.num_videos})" if missing else ""
     return f"top-1 {report.top1_of_decoded:.1%}{of_all}{top5}, loss {report.loss:.3f}"
-
-
-def _say(line: str):
-    print(line, flush=True)

@@ -130,6 +130,28 @@ def test_what_is_on_both_sides_of_a_split_is_a_mistake(folder, tmp_path, capsys)
     assert printed.err == f"error: {source}: 2 mistakes in the list, named above\n"
 
 
+def test_segments_and_joined_files_are_looked_at(folder, tmp_path, capsys):
+    one = (folder / "a/one.mp4").read_bytes()
+    (folder / "a/two.mp4").write_bytes(one * 2)
+    source = tmp_path / "list.csv"
+    source.write_text(
+        "path,label,start,end\na/one.mp4,x,0,1\na/one.mp4,y,2,3\na/two.mp4,x,0.5,9\n"
+        "b/three.mp4,y,1,1.2\nb/three.mp4,y,0,2\n"
+    )
+    options = ["--root", str(folder), "--clip_seconds", "0.5", "--workers", "2"]
+    assert main(["check-data", str(source), *options]) == 2
+    said = capsys.readouterr().out.splitlines()
+    where = "after the end of their video"
+    outside = f"{folder}/a/one.mp4 2-3 s of 1.67 s"
+    assert f"mistake  train: 1 segments begin {where}: {outside}" in said
+    beyond = f"{folder}/a/two.mp4 0.5-9 s of 1.67 s"
+    assert f"warning  train: 1 segments end {where}: {beyond}" in said
+    (short,) = [line for line in said if "shorter than a clip of 0.5 s" in line]
+    assert short.startswith("warning  train: 1 videos are shorter than a clip of 0.5 s: ")
+    (joined,) = [line for line in said if "another video after the first" in line]
+    assert joined.startswith("warning  1 files hold") and f"{folder}/a/two.mp4" in joined
+
+
 def of_camera(number, *, start, num_frames=20, height=64):
     """Frames of a camera's still background, across which a small box moves."""
     fields = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
@@ -152,7 +174,8 @@ def test_clips_of_one_camera_on_both_sides_are_told(tmp_path, capsys):
     assert main(["check-data", str(tmp_path / "train"), *options]) == 0
     assert (
         "1 videos for validation look like one in training, as clips of one camera do: "
-        f"{tmp_path}/two.mp4 and {tmp_path}/later.mp4\n"
+        f"{tmp_path}/two.mp4 and {tmp_path}/later.mp4; "
+        "data.group_by keeps those of one source on one side\n"
     ) in capsys.readouterr().out
     known = [json.loads(line) for line in report.read_text().splitlines()]
     assert {entry["path"]: entry["looks_like"] for entry in known} == {

@@ -69,6 +69,21 @@ def test_names_that_are_not_utf8_are_written_escaped_and_read_back(tmp_path):
     assert str(ledger.nothing_decoded()).endswith(r"caf\udce9.mp4 (missing: no such file)")
 
 
+def test_any_name_is_one_line_of_json_and_of_a_message(tmp_path):
+    names = ['a "quoted".mp4', "b\nc\r.mp4", "d\x1b[2J\x7f\x9b.mp4", "e\u2028f\x85.mp4", "g" * 4000]
+    names.append(os.fsdecode(b"\xff\n.mp4"))
+    ledger = OutcomeLedger()
+    for name in names:
+        ledger.record(name, "missing", "no such file")
+    write_json_lines(tmp_path / "outcomes.jsonl", ledger.entries())
+    text = (tmp_path / "outcomes.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line)["path"] for line in text.splitlines()] == names
+    assert text.replace("\n", "").isprintable()
+    ledger = OutcomeLedger()
+    ledger.record(names[1], "missing", "no such file")
+    assert str(ledger.nothing_decoded()).isprintable()
+
+
 def test_threads_report_a_new_failure_once():
     ledger, new = OutcomeLedger(), []
     start = threading.Barrier(8)
@@ -97,4 +112,13 @@ def test_many_failures_in_a_row_stop_the_loop():
     ledger.stop_after_many_in_a_row()
     ledger.record("last.mp4", "missing", "no such file")
     with pytest.raises(UserError, match="20 videos in a row could not be .* last: last.mp4"):
+        ledger.stop_after_many_in_a_row()
+
+
+def test_failures_of_one_kind_in_a_row_are_counted_apart():
+    ledger = OutcomeLedger()
+    for index in range(20):
+        ledger.record(f"{index}.mp4", "decode_error", "damaged")
+    ledger.stop_after_many_in_a_row("missing")
+    with pytest.raises(UserError, match="20 videos in a row"):
         ledger.stop_after_many_in_a_row()

@@ -231,6 +231,24 @@ def test_disk_that_vanishes_midway_stops_the_run(videos, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_disk_that_vanishes_while_scoring_stops_the_run(videos, tmp_path):
+    paths = [videos.paths[0], *(str(tmp_path / f"{number}.mp4") for number in range(30))]
+    ledger = OutcomeLedger()
+    views = evaluation_views(
+        VideoList(tuple(paths), (0,) * len(paths), ("a",)),
+        sampling=SAMPLING,
+        preprocessing=PREPROCESSING,
+        num_clips=1,
+        num_crops=1,
+        batch_size=2,
+        ledger=ledger,
+    )
+    gone = pytest.raises(UserError, match="videos in a row could not be .* network folder gone")
+    with gone as caught, ledger.user_errors():
+        list(views)
+    assert "\n" not in str(caught.value)
+
+
 def test_other_tensorflow_errors_pass_through():
     ledger = OutcomeLedger()
     ledger.record("a.mp4")

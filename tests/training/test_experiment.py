@@ -1,5 +1,6 @@
 """What an experiment file may say, and what it is told when it says something else."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def test_a_key_that_wants_text_keeps_what_was_written(tmp_path, text):
         experiment = load_experiment(None, overrides)
         assert (experiment.data.train, experiment.data.root) == (text, None)
     save_experiment(experiment, tmp_path / "experiment.yaml")
-    assert load_experiment(tmp_path / "experiment.yaml").data.train == text
+    assert load_experiment(tmp_path / "experiment.yaml").data.train == os.path.abspath(text)
 
 
 def test_a_quoted_value_may_hold_anything():
@@ -301,3 +302,24 @@ def test_validation_videos_take_the_place_of_a_share_of_the_file(tmp_path):
     assert (data.validation, data.validation_fraction) == ("/videos", 0.0)
     with pytest.raises(UserError, match="are both set; keep one"):
         load_experiment(file, "data.validation=/videos,data.validation_fraction=0.3")
+
+
+def test_paths_are_saved_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    keys = "data.train=videos,data.validation=gs://bucket/list.csv,data.root=.,data.label_map=../a"
+    experiment = load_experiment(overrides=keys + ",model.initial_weights=weights")
+    save_experiment(experiment, tmp_path / "experiment.yaml")
+    monkeypatch.chdir("/")
+    again = load_experiment(tmp_path / "experiment.yaml")
+    assert again.data.train == f"{tmp_path}/videos" and again.data.root == str(tmp_path)
+    assert again.data.validation == "gs://bucket/list.csv"
+    assert again.data.label_map == f"{tmp_path.parent}/a"
+    assert again.model.initial_weights == f"{tmp_path}/weights"
+    named = load_experiment(overrides="model.initial_weights=kinetics400")
+    assert flat_items(named, full_paths=True)["model.initial_weights"] == "kinetics400"
+
+
+def test_a_time_limit_that_no_timer_has_is_named(tmp_path):
+    with pytest.raises(UserError, match="data.decode_time_limit.*at most"):
+        load_experiment(overrides="data.decode_time_limit=1e15")

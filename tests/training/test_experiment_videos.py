@@ -3,7 +3,7 @@
 import pytest
 
 from mvit_tf.errors import UserError
-from mvit_tf.training.experiment import load_experiment
+from mvit_tf.training.experiment import load_experiment, save_experiment
 from mvit_tf.training.experiment_videos import (
     evaluation_videos,
     labelled_videos,
@@ -22,7 +22,7 @@ def names(videos):
 @pytest.fixture
 def csv_file(tmp_path):
     rows = ["path,label,match,part"]
-    rows += [f"{match}{i}.mp4,{'xy'[i % 2]},{match},{'val' if match == 'd' else 'train'}"
+    rows += [f"{match}{i}.mp4,{'xy'[i % 2]},{match},{'V' if match == 'd' else 'T'}"
              for match in "abcd" for i in range(4)]  # fmt: skip
     (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
     return tmp_path / "list.csv"
@@ -40,8 +40,8 @@ def test_one_source_stays_on_one_side(csv_file):
 def test_both_sides_from_one_list(csv_file):
     csv_file.write_text(csv_file.read_text().replace("part", "split"))
     both = experiment(
-        train=str(csv_file), train_split="train",
-        validation=str(csv_file), validation_split="val", group_by="match",
+        train=str(csv_file), train_split="T",
+        validation=str(csv_file), validation_split="V", group_by="match",
     )  # fmt: skip
     train, validation = train_and_validation(both, labelled_videos(both), None)
     assert (len(train), names(validation)) == (12, ["d0.mp4", "d1.mp4", "d2.mp4", "d3.mp4"])
@@ -50,7 +50,7 @@ def test_both_sides_from_one_list(csv_file):
     with pytest.raises(UserError, match="by train_split or validation_split"):
         labelled_videos(experiment(train=str(csv_file)))
     with pytest.raises(UserError, match="data.validation_split is set, but not data.validation"):
-        wrong = experiment(train=str(csv_file), train_split="train", validation_split="val")
+        wrong = experiment(train=str(csv_file), train_split="T", validation_split="V")
         train_and_validation(wrong, labelled_videos(wrong), None)
     with pytest.raises(UserError, match="data.validation_split is set, but not data.validation"):
         evaluation_videos(wrong, ("x", "y"), None)
@@ -77,3 +77,15 @@ def test_nested_class_folders(tmp_path):
     assert names(labelled_videos(experiment(train=str(tmp_path), nested=True))) == [
         "x.mp4", "y.mp4",
     ]  # fmt: skip
+
+
+def test_a_relative_source_is_found_from_another_folder(tmp_path, monkeypatch):
+    for name in ("x", "y"):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        (tmp_path / "videos" / name / f"{name}.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    given = experiment(train="videos")
+    videos = labelled_videos(given)
+    save_experiment(given, tmp_path / "run.yaml")
+    monkeypatch.chdir("/")
+    assert labelled_videos(load_experiment(tmp_path / "run.yaml")) == videos

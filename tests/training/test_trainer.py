@@ -247,10 +247,10 @@ def test_what_was_held_out_stays_so_when_the_videos_change(tmp_path, capsys):
     config, run = write_config(tmp_path / "tiny.yaml", videos), tmp_path / "run"
     options = "train.warmup_epochs=0,train.epochs="
     trainer.run(mode="train", model_dir=run, config_file=config, overrides=options + "1")
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "classes     3 (up_right) to 3 (down) videos a class, median 3" in said
     assert "passed over 1 entries beside the videos (1 unknown extension .txt); first: " in said
-    assert "warning     8 of 8 classes with fewer than 5 videos: " in said
+    assert "warning: 8 of 8 classes with fewer than 5 videos: " in said
     split = (run / "split.csv").read_text()
     held_out = [row["path"] for row in csv.DictReader(split.splitlines())
                 if row["split"] == "validation"]  # fmt: skip
@@ -261,10 +261,10 @@ def test_what_was_held_out_stays_so_when_the_videos_change(tmp_path, capsys):
     for name in ("a", "z"):
         shutil.copy(held_out[0], videos / "down" / f"{name}.mp4")
     trainer.run(mode="train_and_eval", model_dir=run, overrides="train.epochs=2")
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert f"changed     2 videos to train on are new: {videos}/down/a.mp4" in said
     assert f"changed     1 videos to train on are gone: {trained_on[0]}" in said
-    assert "warning     1 files are in training and in validation" in said
+    assert "warning: 1 files are in training and in validation" in said
     assert (run / "split.csv").read_text() == split
     report = json.loads((run / "evaluation.json").read_text())
     assert report["num_videos"] == report["num_decoded"] == 8

@@ -2,8 +2,16 @@
 
 import os
 
-from mvit_tf.data.lists.class_names import one_spelling, shortened
-from mvit_tf.data.lists.entries import VIDEO_EXTENSIONS, Entry, Listing, is_video, refuse
+from mvit_tf.data.lists.class_names import loose_spelling, one_spelling, shortened
+from mvit_tf.data.lists.entries import (
+    VIDEO_EXTENSIONS,
+    Entry,
+    Listing,
+    is_split_name,
+    is_training_name,
+    is_video,
+    refuse,
+)
 from mvit_tf.errors import UserError
 
 
@@ -39,12 +47,14 @@ def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
             f"{root}: no class folders in it; put the videos of each class into a subfolder "
             "named after the class"
         )
+    _refuse_splits(root, folders)
     names = tuple(class_names) if class_names is not None else tuple(sorted(folders))
     known = [one_spelling(name) for name in names]
     for name in sorted(folders.keys() - set(known)):
+        meant = [f"{known!r}" for known in names if loose_spelling(known) == loose_spelling(name)]
         fault(
             f"{os.path.join(root, folders[name])}: not one of the {len(names)} known classes "
-            f"({shortened(names)}); rename or remove the folder"
+            f"({', '.join(meant) or shortened(names)}); rename or remove the folder"
         )
     entries = []
     for name in known:
@@ -58,6 +68,20 @@ def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
         entries += [Entry(path, name, path) for path in videos]
         passed_over += not_taken
     return Listing(entries, class_names=names, passed_over=tuple(passed_over))
+
+
+def _refuse_splits(root, folders):
+    """Refuses folders of the sides of a split, each with class folders, for classes."""
+    sides = {name: os.path.join(root, folder) for name, folder in folders.items()}
+    if len(sides) < 2 or not all(is_split_name(name) for name in sides):
+        return
+    if all(any(os.path.isdir(entry.path) for entry in os.scandir(side)) for side in sides.values()):
+        train = next((sides[name] for name in sides if is_training_name(name)), "...")
+        others = [side for side in sides.values() if side != train]
+        raise UserError(
+            f"{root} holds the sides of a split ({', '.join(sorted(sides))}), not classes; give "
+            f"{train} for training and {' or '.join(sorted(others))} for validation"
+        )
 
 
 def _class_folders(root):

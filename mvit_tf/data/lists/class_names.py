@@ -1,5 +1,7 @@
 """Names of classes: how they are compared, saved and read, and which label means which."""
 
+import codecs
+import collections
 import json
 import os
 import pathlib
@@ -17,6 +19,20 @@ def one_spelling(name):
     Python reads as lone surrogates, could not be written into any file.
     """
     return unicodedata.normalize("NFC", printable(name))
+
+
+def loose_spelling(name):
+    """What names share that differ only in case, blanks, hyphens, underscores or leading zeros."""
+    words = re.sub(r"[\s_-]+", " ", one_spelling(name).casefold()).strip()
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", words)
+
+
+def alike_names(names):
+    """Lists of those of some names that have one `loose_spelling`, in the order of the first."""
+    alike = collections.defaultdict(list)
+    for name in names:
+        alike[loose_spelling(name)].append(name)
+    return [same for same in alike.values() if len(same) > 1]
 
 
 def shortened(names, most=5):
@@ -84,20 +100,25 @@ def load_label_map(path):
 
 
 def read_text(path):
-    """The text of a file in UTF-8, its lines ended by "\\n".
+    """The text of a file in UTF-8, or in UTF-16 with its mark, its lines ended by "\\n".
 
     Raises:
         UserError: no such file, or not a text.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, "rb") as file:
+            mark = file.read(4)
+        # As Excel saves "Unicode text".
+        is_utf16 = mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        with open(path, encoding="utf-16" if is_utf16 else "utf-8-sig") as file:
             return file.read()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, not a file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8") from None
+    except UnicodeError:
+        kind = "a workbook or archive" if mark == b"PK\3\4" else "not a text file in UTF-8"
+        raise UserError(f"{path}: {kind}; save it as text in UTF-8 (CSV UTF-8 in Excel)") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -2,11 +2,16 @@
 
 import collections
 import hashlib
+import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from mvit_tf.data.records.reading import parse_record_name, record_content
 
 _END = 64 * 1024
+# Files looked at at once: on a network folder each takes a while, in which nothing is to be done.
+_THREADS = 32
+_FILES_A_THREAD = 64
 
 
 def size_of(path):
@@ -17,6 +22,17 @@ def size_of(path):
         return os.path.getsize(path)
     except OSError:
         return None
+
+
+def of_all(function, paths):
+    """dict path -> ``function(path)``, `size_of` or `checksum`, of many files at once."""
+    paths = list(dict.fromkeys(paths))
+    parts = [paths[i : i + _FILES_A_THREAD] for i in range(0, len(paths), _FILES_A_THREAD)]
+    if not parts:
+        return {}
+    with ThreadPoolExecutor(min(_THREADS, len(parts))) as pool:
+        found = pool.map(lambda part: [function(path) for path in part], parts)
+        return dict(zip(paths, itertools.chain.from_iterable(found), strict=True))
 
 
 def checksum(path):
@@ -51,10 +67,9 @@ def copies(paths):
         read are no copies.
     """
     by_content = collections.defaultdict(list)
-    for same_size in _by_size(paths).values():
-        if len(same_size) > 1:
-            for path in same_size:
-                by_content[checksum(path)].append(path)
+    same_size = [same for same in _by_size(paths).values() if len(same) > 1]
+    for path, content in of_all(checksum, itertools.chain.from_iterable(same_size)).items():
+        by_content[content].append(path)
     by_content.pop(None, None)
     return sorted(same for same in by_content.values() if len(same) > 1)
 
@@ -68,9 +83,11 @@ def copies_between(one, other):
     """
     sides = _by_size(one), _by_size(set(other).difference(one))
     sizes = sides[0].keys() & sides[1].keys()
-    content = [
-        {checksum(path): path for size in sizes for path in reversed(side[size])} for side in sides
-    ]
+    content = []
+    for side in sides:
+        found = of_all(checksum, itertools.chain.from_iterable(side[size] for size in sizes))
+        # Of several the first by name.
+        content.append({key: path for path, key in sorted(found.items(), reverse=True)})
     both = (content[0].keys() & content[1].keys()) - {None}
     return sorted((content[0][key], content[1][key]) for key in both)
 
@@ -78,8 +95,7 @@ def copies_between(one, other):
 def _by_size(paths):
     """Size in bytes -> sorted paths of that size, of files that hold anything."""
     by_size = collections.defaultdict(list)
-    for path in sorted(set(paths)):
-        size = size_of(path)
+    for path, size in of_all(size_of, sorted(set(paths))).items():
         if size:
             by_size[size].append(path)
     return by_size

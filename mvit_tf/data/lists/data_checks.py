@@ -13,6 +13,8 @@ from mvit_tf.errors import UserError
 _FEW = 5
 _FACTOR = 10
 _NAMED = 3
+# Ends of segments are often given in whole seconds.
+_ROUNDED = 1.0
 
 
 def refuse_one_class(video_list, source):
@@ -94,20 +96,62 @@ def passed_over(video_list):
 
 def on_both_sides(train, validation):
     """Lines about what lies on both sides of a split, so that the scores flatter."""
-    lines = []
+    return files_on_both_sides(train, validation) + groups_on_both_sides(train, validation)
+
+
+def files_on_both_sides(train, validation):
+    """A line about the files on both sides, by name or by content, if there are any."""
     named = sorted(set(train.paths).intersection(validation.paths))
     named += [f"{a} = {b}" for a, b in copies_between(train.paths, validation.paths)]
-    if named:
-        lines.append(
-            f"{len(named)} files are in training and in validation: {shortened(named, _NAMED)}"
+    if not named:
+        return []
+    return [f"{len(named)} files are in training and in validation: {shortened(named, _NAMED)}"]
+
+
+def groups_on_both_sides(train, validation):
+    """A line about the groups on both sides, if there are any."""
+    both = sorted(set(train.groups or ()) & set(validation.groups or ()))
+    if not both:
+        return []
+    return [f"{len(both)} groups are in training and in validation: {shortened(both, _NAMED)}"]
+
+
+def about_lengths(videos, lengths, clip_seconds):
+    """(mistakes, warnings) about how long the videos and segments are, a line each.
+
+    Args:
+        videos: VideoList.
+        lengths: dict path -> seconds, of the files that can be decoded.
+        clip_seconds: float, of a clip; or None.
+    """
+    outside, beyond, short = [], [], []
+    for index, path in enumerate(videos.paths):
+        if path not in lengths:
+            continue
+        start, end = videos.segment(index) or (0.0, lengths[path])
+        if start >= lengths[path]:
+            outside.append(f"{videos.name(index)} of {lengths[path]:.2f} s")
+            continue
+        if end > lengths[path] + _ROUNDED:
+            beyond.append(f"{videos.name(index)} of {lengths[path]:.2f} s")
+        if clip_seconds is not None and min(end, lengths[path]) - start < clip_seconds:
+            short.append(videos.name(index))
+    mistakes, warnings = [], []
+    if outside:
+        mistakes.append(
+            f"{len(outside)} segments begin after the end of their video: "
+            f"{shortened(outside, _NAMED)}"
         )
-    if train.groups is not None and validation.groups is not None:
-        both = sorted(set(train.groups) & set(validation.groups))
-        if both:
-            lines.append(
-                f"{len(both)} groups are in training and in validation: {shortened(both, _NAMED)}"
-            )
-    return lines
+    if beyond:
+        warnings.append(
+            f"{len(beyond)} segments end after the end of their video: {shortened(beyond, _NAMED)}"
+        )
+    if short:
+        warnings.append(
+            f"{len(short)} videos are shorter than a clip of {clip_seconds:g} s: "
+            f"{shortened(short, _NAMED)}; data.short_videos says what becomes of them"
+        )
+    return mistakes, warnings
 
 
 def not_validated(train, validation):
@@ -122,20 +166,24 @@ def not_validated(train, validation):
     ]
 
 
-def remarks(listed, train, validation):
-    """Lines for the start of a training, each with a word in front.
+def remarks(listed, train, validation, *, look_into_files=True):
+    """What to say at the start of a training.
 
     Args:
         listed: VideoList, as it was read.
         train, validation: VideoLists, what became of it; `validation` may be None.
+        look_into_files: bool. Look for copies on both sides, which takes the size of each file.
+
+    Returns:
+        (list of lines with a word in front, list of warnings).
     """
     skipped = [passed_over(listed)]
-    warnings = class_warnings(train)
+    warnings = [*listed.notes, *class_warnings(train)]
     if validation is not None:
         skipped.append(passed_over(validation))
-        warnings += on_both_sides(train, validation) + not_validated(train, validation)
-    return [
-        f"classes     {balance(train)}",
-        *(f"passed over {line}" for line in skipped if line is not None),
-        *(f"warning     {line}" for line in warnings),
-    ]
+        warnings += [note for note in validation.notes if note not in listed.notes]
+        warnings += groups_on_both_sides(train, validation) + not_validated(train, validation)
+        if look_into_files:
+            warnings += files_on_both_sides(train, validation)
+    told = [f"passed over {line}" for line in skipped if line is not None]
+    return [f"classes     {balance(train)}", *told], warnings

@@ -12,6 +12,12 @@ VIDEO_EXTENSIONS = (
     ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".y4m",
 )  # fmt: skip
 
+_TRAINING_NAMES = ("train", "training", "trn", "tr")
+_HELD_OUT_NAMES = (
+    "val", "valid", "validate", "validation", "dev", "test", "testing", "tst", "eval",
+    "evaluation", "holdout", "held_out",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -57,6 +63,16 @@ class Listing:
     columns: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
     passed_over: tuple[tuple[str, str], ...] = ()
+
+
+def is_training_name(name):
+    """Whether this is what the training side of a split is called."""
+    return name.strip().lower() in _TRAINING_NAMES
+
+
+def is_split_name(name):
+    """Whether this is what a side of a split is called."""
+    return is_training_name(name) or name.strip().lower() in _HELD_OUT_NAMES
 
 
 def is_video(name):

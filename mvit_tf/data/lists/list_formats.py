@@ -27,7 +27,14 @@ import re
 
 from mvit_tf.data.lists.charades import ACTIONS_COLUMN, class_names_beside, parse_actions
 from mvit_tf.data.lists.class_names import load_class_names, one_spelling, read_json, read_text
-from mvit_tf.data.lists.entries import Entry, Listing, is_video, refuse
+from mvit_tf.data.lists.entries import (
+    Entry,
+    Listing,
+    is_split_name,
+    is_training_name,
+    is_video,
+    refuse,
+)
 from mvit_tf.errors import UserError
 
 # Of several in a list, the first here is taken.
@@ -36,7 +43,7 @@ PATH_COLUMNS = (
     "video_name", "clip", "clip_path", "name",
 )  # fmt: skip
 # A name without extension, of a file anywhere under the root.
-ID_COLUMNS = ("youtube_id", "video_id", "id")
+ID_COLUMNS = ("youtube_id", "video_id", "vid_name", "id")
 LABEL_COLUMNS = (
     "template", "label", "class", "class_name", "category", "action", "label_name", "target",
     "class_id", "label_id", "class_index", "labels", ACTIONS_COLUMN,
@@ -44,6 +51,10 @@ LABEL_COLUMNS = (
 START_COLUMNS = ("time_start", "start", "start_time", "start_seconds", "start_sec", "t_start")
 END_COLUMNS = ("time_end", "end", "end_time", "end_seconds", "end_sec", "t_end")
 SPLIT_COLUMNS = ("split", "subset", "partition")
+_YES_NO_COLUMN = re.compile(r"(is|in|for)_(train|training|val|valid|validation|test|testing)")
+FOLD_COLUMN = re.compile(r"(k|cv_?|cross_?)?fold(_?(id|index|number|no))?")
+# What stands for a label that is not there, where pandas wrote the list.
+_NO_LABEL = ("nan", "<na>")
 
 _SEPARATORS = (",", "\t", ";", " ")
 _LABEL_MAPS = ("labels.json", "something-something-v2-labels.json")
@@ -71,7 +82,8 @@ def read_list(file, *, root=None, separator=None, multi_label=False, fault=refus
             something, whose message names file and line.
     """
     root = os.path.dirname(file) if root is None else os.fspath(root)
-    text = read_text(file)
+    # Excel's own first line would hide the header.
+    text = re.sub(r"\Asep=.\n", "\n", read_text(file))
     if file.lower().endswith(".json"):
         columns, records = _json_records(file, text)
         names = _label_map_beside(file)
@@ -93,6 +105,26 @@ def read_list(file, *, root=None, separator=None, multi_label=False, fault=refus
 def first_column(columns, known):
     """The first name of `known` that is among `columns`, or None."""
     return next((name for name in known if name in columns), None)
+
+
+def split_column(entries, columns):
+    """The column that says which side of a split an entry is on, by its name or by what it holds.
+
+    Returns:
+        str, or None.
+    """
+    named = first_column(columns, SPLIT_COLUMNS)
+    if named is not None:
+        return named
+    of_others = (*PATH_COLUMNS, *ID_COLUMNS, *LABEL_COLUMNS, *START_COLUMNS, *END_COLUMNS)
+    for column in columns:
+        if column in of_others:
+            continue
+        held = {entry.fields.get(column, "") for entry in entries}
+        sides = all(map(is_split_name, held)) and any(map(is_training_name, held))
+        if len(held) > 1 and (sides or _YES_NO_COLUMN.fullmatch(column)):
+            return column
+    return None
 
 
 def split_labels(text):
@@ -130,20 +162,34 @@ def _plain_entries(file, root, text, separator, multi_label, fault):
         tail = found[1] if found else line
         commas = separator is None and "," in tail and not (found and tail.startswith('"'))
         # One that has another separator, and labels of several words or blanks around them.
-        other = separator is None and ("\t" in path or path.endswith((",", ";")))
+        other = separator is None and (
+            "\t" in path or path.endswith((",", ";")) or (";" in path and not is_video(path))
+        )
         if commas or other or not path or not label:
             shown = "white space" if separator is None else repr(separator)
-            hint = "; say what stands before the label by the separator: ',', ';' or '\\t'"
+            hint = (
+                "; say what stands before the label by the separator: ',', ';' or '\\t', or name "
+                "the columns in a first line, such as path,label"
+            )
             hint = hint if commas or other or ";" in line else ""
+            hint = "; it has no label" if is_video(line) and "," not in line else hint
             fault(
                 f"{file}, line {number}: expected 'path label' with {shown} between, "
                 f"got {line!r}{hint}"
             )
             continue
         label = split_labels(label) if multi_label else one_spelling(label)
-        entries.append(Entry(os.path.join(root, path), label, f"line {number}"))
+        entries.append(Entry(_file(root, path), label, f"line {number}"))
     _refuse_unknown_header(file, entries)
     return entries
+
+
+def _file(root, path):
+    """The path of a file; one written on Windows, unless a file is named so, with slashes."""
+    full = os.path.join(root, path)
+    if "\\" in path and os.sep == "/" and not os.path.lexists(full):
+        return os.path.join(root, path.replace("\\", "/"))
+    return full
 
 
 def _unquoted(text):
@@ -207,10 +253,12 @@ def _csv_records(file, text, delimiter, fault):
             if not any(field.strip() for field in fields):
                 continue
             if columns is None:
-                columns = _column_names(fields)
+                header, columns = fields, _column_names(fields)
                 twice = [name for name in columns if name and columns.count(name) > 1]
                 if twice:
                     raise UserError(f"{file}, {place}: two columns are named {twice[0]!r}")
+            elif fields == header:
+                fault(f"{file}, {place}: the header once more; remove the line")
             elif len(fields) != len(columns):
                 fault(
                     f"{file}, {place}: {len(fields)} fields, but the header names {len(columns)}; "
@@ -267,14 +315,17 @@ def _of_records(file, root, columns, records, extension, multi_label, fault):
     for place, record in records:
         try:
             segment = _segment(*(record.get(time, "") for time in times)) if all(times) else None
-            name = record.get(path_column or id_column, "")
+            name, written = record.get(path_column or id_column, ""), record.get(label_column, "")
             if not name:
                 raise UserError(f"no {path_column or id_column} is given")
-            label, intervals = _label(label_column, record.get(label_column, ""), multi_label)
+            if not multi_label and (not written or written.lower() in _NO_LABEL):
+                given = f" ({written})" if written else ""
+                raise UserError(f"no {label_column} is given{given}")
+            label, intervals = _label(label_column, written, multi_label)
             if id_column and not is_video(name):
                 path, segment = _file_of_id(files, name, segment, root, extension)
             else:
-                path = os.path.join(root, name)
+                path = _file(root, name)
         except UserError as error:
             fault(f"{file}, {place}: {error}")
             continue
@@ -297,8 +348,6 @@ def _label(column, text, multi_label):
     """(label or tuple of them, intervals or None) of a text in the label column."""
     if column == ACTIONS_COLUMN:
         return parse_actions(text)
-    if not multi_label and not text:
-        raise UserError(f"no {column} is given")
     if column == "template":
         text = re.sub(r"\[(.*?)\]", r"\1", text)
     return (split_labels(text) if multi_label else one_spelling(text)), None

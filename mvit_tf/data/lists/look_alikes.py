@@ -6,8 +6,8 @@ _SIDE = 16
 # Correlation of two thumbnails above which they are taken for one scene: a choice, strict enough
 # that what is named is worth a look.
 _ALIKE = 0.95
-# Rows compared at once.
-_ROWS = 1024
+# Pairs compared at once.
+_PAIRS = 2**24
 
 
 def moments(num_frames):
@@ -41,8 +41,9 @@ def look_alikes(one, other):
     """
     one, other = _normalised(one), _normalised(other)
     found = {}
-    for start in range(0, len(other) if len(one) else 0, _ROWS):
-        correlation = other[start : start + _ROWS] @ one.T
+    rows = max(_PAIRS // max(len(one), 1), 1)
+    for start in range(0, len(other) if len(one) else 0, rows):
+        correlation = other[start : start + rows] @ one.T
         best = correlation.argmax(axis=1)
         alike = np.flatnonzero(correlation[np.arange(len(best)), best] > _ALIKE)
         found.update((start + int(row), int(best[row])) for row in alike)

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 
-from mvit_tf.data.lists.content import checksum, size_of
+from mvit_tf.data.lists.content import checksum, of_all, size_of
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_atomically
@@ -78,12 +78,14 @@ class SavedSplit:
             UserError: some are gone or hold something else; the first are named.
         """
         changed = []
-        for path, row in {
-            row["path"]: row for row in self._rows.values() if row["split"] == _VALIDATION
-        }.items():
-            now = checksum(path)
-            # What was missing then may be there now.
-            if row["checksum"] and now != row["checksum"]:
+        # What was missing then may be there now.
+        before = {
+            row["path"]: row["checksum"]
+            for row in self._rows.values()
+            if row["split"] == _VALIDATION and row["checksum"]
+        }
+        for path, now in of_all(checksum, before).items():
+            if now != before[path]:
                 changed.append(f"{os.path.abspath(path)} ({'changed' if now else 'gone'})")
         if changed:
             raise UserError(
@@ -131,7 +133,9 @@ class SavedSplit:
         """Lines about how the videos to train on differ from what they were."""
         now = {_key_of(train, index) for index in range(len(train))}
         before = {key: row for key, row in self._rows.items() if row["split"] == _TRAIN}
-        resized = {key for key in before.keys() & now if _other_size(before[key])}
+        kept = before.keys() & now
+        sizes = of_all(size_of, (path for path, _ in kept))
+        resized = {key for key in kept if before[key]["size"] != _written(sizes[key[0]])}
         relabelled = {_key(row) for row, _ in self._relabelled(train)}
         return [
             f"{len(keys)} videos to train on {what}: {_first(sorted({path for path, _ in keys}))}"
@@ -146,6 +150,8 @@ class SavedSplit:
 
 
 def _rows(split, videos):
+    sizes = of_all(size_of, videos.paths)
+    checksums = of_all(checksum, videos.paths) if split == _VALIDATION else {}
     for index, path in enumerate(videos.paths):
         start, end = videos.segment(index) or ("", "")
         yield (
@@ -155,8 +161,8 @@ def _rows(split, videos):
             end,
             "" if videos.groups is None else videos.groups[index],
             split,
-            size_of(path),
-            checksum(path) if split == _VALIDATION else None,
+            sizes[path],
+            checksums.get(path),
         )
 
 
@@ -199,9 +205,9 @@ def _optional(values):
     return values if any(value is not None for value in values) else None
 
 
-def _other_size(row):
-    now = size_of(row["path"])
-    return row["size"] != ("" if now is None else str(now))
+def _written(size):
+    """As the CSV has it."""
+    return "" if size is None else str(size)
 
 
 def _first(paths):

@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from mvit_tf.data.lists.class_names import shortened
 from mvit_tf.errors import UserError
+
+_NAMED = 3
 
 
 def split_validation(video_list, fraction, seed):
@@ -40,8 +43,11 @@ def split_validation(video_list, fraction, seed):
         labels = np.asarray(video_list.labels)
         what, chosen = "videos", _choose_videos(labels, wanted, seed)
     if not chosen.any():
+        names = sorted(set(video_list.groups or ()))
+        known = f" (there are {len(names)}: {shortened(names, _NAMED)})" if names else ""
+        other = "take another data.group_by, or " if names else ""
         raise UserError(
-            f"no class has two {what}, so none can be set aside for validation; "
+            f"no class has two {what}{known}, so none can be set aside for validation; {other}"
             "give a validation list of its own"
         )
     return video_list.subset(np.flatnonzero(~chosen)), video_list.subset(np.flatnonzero(chosen))
@@ -57,21 +63,27 @@ def _choose_videos(labels, wanted, seed):
 
 def _choose_groups(matrix, groups, wanted, seed):
     names, of_video = np.unique(groups, return_inverse=True)
-    # Videos of each class in each group.
-    counts = np.zeros((len(names), len(wanted)), int)
-    np.add.at(counts, of_video, matrix)
-    left, taken = counts.sum(axis=0), np.zeros(len(wanted), int)
+    # Classes of each group, and the videos of each there; a whole table would not fit.
+    videos, labels = np.nonzero(matrix)
+    pairs, counts = np.unique(of_video[videos] * len(wanted) + labels, return_counts=True)
+    of_group, classes = np.divmod(pairs, len(wanted))
+    starts = np.searchsorted(of_group, np.arange(len(names) + 1))
+    left, taken = matrix.sum(axis=0), np.zeros(len(wanted), int)
     weight = 1 / np.maximum(wanted, 1)
     chosen = np.zeros(len(names), bool)
     order = np.random.default_rng(seed).permutation(len(names))
     for group in order:
-        count = counts[group]
-        nearer = np.abs(taken + count - wanted) @ weight < np.abs(taken - wanted) @ weight
-        if nearer and np.all((left > count) | (count == 0)):
+        part = slice(starts[group], starts[group + 1])
+        own, count = classes[part], counts[part]
+        lacking = wanted[own] - taken[own]
+        nearer = (np.abs(lacking - count) - np.abs(lacking)) @ weight[own] < 0
+        if nearer and np.all(left[own] > count):
             chosen[group] = True
-            taken, left = taken + count, left - count
-    possible = order[np.all((left > counts) | (counts == 0), axis=1)[order]]
+            taken[own] += count
+            left[own] -= count
+    possible = order[~np.isin(order, of_group[left[classes] <= counts])]
     if not chosen.any() and len(possible):
         # Every group is far larger than the share: the smallest is held out all the same.
-        chosen[possible[np.argmin(counts[possible] @ weight)]] = True
+        sizes = np.bincount(of_group, counts * weight[classes])
+        chosen[possible[np.argmin(sizes[possible])]] = True
     return chosen[of_video]

@@ -2,20 +2,33 @@
 
 import dataclasses
 import os
+import re
 
 import numpy as np
 
 from mvit_tf.data.lists.charades import class_ids
 from mvit_tf.data.lists.class_folders import read_class_folders
-from mvit_tf.data.lists.class_names import label_index, one_spelling, shortened
+from mvit_tf.data.lists.class_names import (
+    alike_names,
+    label_index,
+    loose_spelling,
+    one_spelling,
+    shortened,
+)
 from mvit_tf.data.lists.entries import refuse
 from mvit_tf.data.lists.groups import groups_of
-from mvit_tf.data.lists.list_formats import SPLIT_COLUMNS, first_column, read_list
+from mvit_tf.data.lists.list_formats import (
+    FOLD_COLUMN,
+    SPLIT_COLUMNS,
+    read_list,
+    split_column,
+)
 from mvit_tf.data.records.index import read_records, record_files
 from mvit_tf.errors import UserError
 
 # A label from here on is a date or an identifier, not an index.
 _MOST_CLASSES = 100_000
+_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +48,7 @@ class VideoList:
             may have several.
         passed_over: tuple of (path, reason), what lies beside the videos and is none of them;
             lists that differ in nothing else are equal.
+        notes: tuple of str, what the source makes one wonder about; likewise.
 
     Raises:
         UserError: lengths that differ, labels of both kinds, or a label without a name.
@@ -47,6 +61,7 @@ class VideoList:
     groups: tuple[str, ...] | None = None
     intervals: tuple[tuple[tuple[int, float, float], ...], ...] | None = None
     passed_over: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
+    notes: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self):
         for name in ("labels", "segments", "groups", "intervals"):
@@ -156,7 +171,7 @@ def load_video_list(
         root: optional folder that relative paths of a list start from; by default its own.
         separator: optional str between path and label of a list.
         class_names: optional sequence of str, the classes in index order.
-        split: optional str. Only the lines of a list whose column of `SPLIT_COLUMNS` says so.
+        split: optional str. Only the lines of a list whose `split_column` says so.
         group_by: optional str: see `groups_of`.
         nested: bool. Take the videos of folders within class folders too.
         multi_label: bool. A video may have any number of labels; how a list writes them is said
@@ -225,12 +240,32 @@ def load_video_list(
         groups=groups,
         intervals=intervals,
         passed_over=listing.passed_over,
+        notes=(*_fold_notes(source, listing, group_by), *_name_notes(source, names)),
     )
+
+
+def _fold_notes(source, listing, group_by):
+    for column in listing.columns:
+        if FOLD_COLUMN.fullmatch(column) and column != group_by:
+            yield (
+                f"{source}: the column {column} is not looked at; data.group_by={column} keeps "
+                "each on one side of the split"
+            )
+
+
+def _name_notes(source, names):
+    alike = [" and ".join(map(repr, same)) for same in alike_names(names)]
+    if alike:
+        named = "; ".join(alike[:_NAMED]) + ("; ..." if len(alike) > _NAMED else "")
+        yield (
+            f"{source}: classes {named} "
+            "differ only in how they are written: should they be one, write them the same"
+        )
 
 
 def _of_split(source, listing, split):
     """The entries of one split; of all where the list knows only one."""
-    column = first_column(listing.columns, SPLIT_COLUMNS)
+    column = split_column(listing.entries, listing.columns)
     if column is None:
         if split is not None:
             raise UserError(
@@ -252,6 +287,11 @@ def _of_split(source, listing, split):
     return [entry for entry in listing.entries if entry.fields.get(column, "") == split]
 
 
+def _are_padded(labels):
+    """Whether labels are such as "007": a name, as no index is written so."""
+    return any(re.fullmatch("0[0-9]+", label) for label in labels)
+
+
 def _label_map(source, entries, class_names):
     """(function of a label's text -> (index, None) or (None, what is wrong), class names)."""
     written = [(label, entry.place) for entry in entries for label in entry.labels]
@@ -261,7 +301,8 @@ def _label_map(source, entries, class_names):
         names = tuple(class_names)
     elif entries and not written:
         raise UserError(f"{source}: none of its {len(entries)} videos has a label")
-    elif all(index is None for index in indices):
+    elif all(index is None for index in indices) or _are_padded(label for label, _ in written):
+        indices = [None] * len(written)
         names = tuple(sorted({label for label, _ in written}))
     elif most >= _MOST_CLASSES:
         place = written[indices.index(most)][1]
@@ -292,7 +333,9 @@ def _label_map(source, entries, class_names):
         if value is None:
             if class_names is None:
                 return None, f"label {label!r} is not an integer, as other labels of the list are"
-            return None, f"label {label!r} is not one of the classes ({shortened(names)})"
+            meant = [name for name in names if loose_spelling(name) == loose_spelling(label)]
+            named = ", ".join(map(repr, meant)) or shortened(names)
+            return None, f"label {label!r} is not one of the classes ({named})"
         if not 0 <= value < len(names):
             return None, f"label {value} is outside 0 to {len(names) - 1}"
         return value, None

@@ -8,7 +8,7 @@ import av
 from av.stream import Disposition
 
 from mvit_tf.errors import UserError
-from mvit_tf.files import printable
+from mvit_tf.files import one_line
 
 OUTCOMES = (
     "missing",  # no such file
@@ -47,7 +47,7 @@ class DecodeError(UserError):
         self.detail = detail
 
     def __str__(self):
-        return printable(f"{self.path}: {self.detail}")
+        return one_line(f"{self.path}: {self.detail}")
 
 
 @contextlib.contextmanager

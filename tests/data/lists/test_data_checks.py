@@ -74,10 +74,11 @@ def test_remarks_at_the_start_of_a_training():
     listed = videos([0] * 9 + [1] * 9, passed_over=(("/train/a.txt", "no extension"),))
     train = listed.subset(range(18))
     validation = VideoList(("v.mp4",), (1,), listed.class_names, passed_over=(("/val/b", "x"),))
-    assert [line[:30] for line in data_checks.remarks(listed, train, validation)] == [
+    told, warnings = data_checks.remarks(listed, train, validation)
+    assert [line[:30] for line in told + warnings] == [
         "classes     c0 9, c1 9",
         "passed over 1 entries beside t",
         "passed over 1 entries beside t",
-        "warning     1 of 2 classes wit",
+        "1 of 2 classes with no video f",
     ]
-    assert data_checks.remarks(train, train, None) == ["classes     c0 9, c1 9"]
+    assert data_checks.remarks(train, train, None) == (["classes     c0 9, c1 9"], [])

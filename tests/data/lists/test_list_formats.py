@@ -84,6 +84,15 @@ def test_labels_with_an_underscore_are_text(tmp_path):
         ('path,label\na.mp4,x\nb.mp4,"y\nc.mp4,x\n', {}, "line 3: not CSV: .*is a quote left open"),
         ("path,label,Label\na.mp4,x,y\n", {}, "line 1: two columns are named 'label'"),
         ("a.mp4 0\nb.mp4 1699999999\n", {}, "line 2: label 1699999999 would .* of 1,700,000,000"),
+        ("34870;Drumming Fingers\n56557;Sliding Right\n", {}, "line 1: .*by the separator: ','"),
+        ("a.mp4,clapping,4,0\n", {}, "line 1: .*name the columns in a first line"),
+        ("Archery/v_Archery_g01_c01.avi\n", {}, "line 1: .*_c01.avi'; it has no label"),
+        ("path,label\na.mp4,x\nb.mp4,nan\n", {}, r"line 3: no label is given \(nan\)"),
+        ("path,label\na.mp4,x\npath,label\n", {}, "line 3: the header once more"),
+        ("path,label\na.mp4,Jump\n", {"class_names": ("jump", "run")},
+         r"line 2: label 'Jump' is not one of the classes \('jump'\)"),
+        ("path,label,phase\na.mp4,x,train\nb.mp4,x,val\n", {}, "column phase holds 'train', 'val'"),
+        ("path,label,is_train\na.mp4,x,1\nb.mp4,x,0\n", {}, "column is_train holds '0', '1'"),
         ("path,label\na.mp4,0\nb.mp4,1\n", {"class_names": ("1", "2", "3")},
          "line 2: label '0' is none of the classes .1, 2, 3.; as they are numbers"),
     ],
@@ -120,6 +129,57 @@ def test_one_list_holds_both_sides_of_a_split(tmp_path):
     assert names(train) == ["a.mp4", "b.mp4"]
     test = load_video_list(file, split="test", class_names=train.class_names)
     assert names(test) == ["c.mp4"] and test.labels == (1,)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "path,label\r\na.mp4,x\r\nb\\c.mp4,y\r\n".encode("utf-8-sig"),
+        "path\tlabel\r\na.mp4\tx\r\nb\\c.mp4\ty\r\n".encode("utf-16"),
+        b"sep=;\r\npath;label\r\na.mp4;x\r\nb\\c.mp4;y\r\n",
+    ],
+    ids=["csv-utf8", "unicode-text", "sep"],
+)
+def test_lists_as_excel_saves_them(tmp_path, content):
+    (tmp_path / "list.csv").write_bytes(content)
+    videos = load_video_list(tmp_path / "list.csv")
+    assert videos.paths == (f"{tmp_path}/a.mp4", f"{tmp_path}/b/c.mp4")
+    assert videos.class_names == ("x", "y")
+
+
+def test_a_workbook_is_no_list(tmp_path):
+    (tmp_path / "list.xlsx").write_bytes(b"PK\3\4\x14\0\xff\xfe")
+    with pytest.raises(UserError, match="a workbook or archive; save it as text in UTF-8"):
+        load_video_list(tmp_path / "list.xlsx")
+
+
+def test_a_backslash_may_be_part_of_a_name(tmp_path):
+    write(tmp_path / "a\\b.mp4", "")
+    videos = load_video_list(write(tmp_path / "list.txt", "a\\b.mp4 0\na\\c.mp4 1\n"))
+    assert names(videos) == ["a\\b.mp4", "c.mp4"]
+
+
+def test_labels_with_leading_zeros_are_names(tmp_path):
+    videos = load_video_list(write(tmp_path / "list.txt", "a.mp4 007\nb.mp4 012\n"))
+    assert videos.class_names == ("007", "012") and videos.labels == (0, 1)
+    numbered = load_video_list(tmp_path / "list.txt", class_names=[f"c{i}" for i in range(20)])
+    assert numbered.labels == (7, 12)
+
+
+def test_what_a_list_makes_one_wonder_about_is_noted(tmp_path):
+    text = "path,label,fold\na.mp4,Jump,1\nb.mp4,jump ,2\nc.mp4,high-jump,1\nd.mp4,high_jump,2\n"
+    folds, alike = load_video_list(write(tmp_path / "list.csv", text)).notes
+    assert folds.endswith("column fold is not looked at; data.group_by=fold keeps each on one side "
+                          "of the split")  # fmt: skip
+    assert "classes 'Jump' and 'jump'; 'high-jump' and 'high_jump' differ only in how" in alike
+    assert len(load_video_list(tmp_path / "list.csv", group_by="fold").notes) == 1
+
+
+def test_the_json_of_diving48(tmp_path):
+    write(tmp_path / "rgb" / "a_00001.mp4", "")
+    text = '[{"vid_name": "a_00001", "label": 1, "start_frame": 0, "end_frame": 81}]'
+    videos = load_video_list(write(tmp_path / "train.json", text))
+    assert videos.paths == (str(tmp_path / "rgb" / "a_00001.mp4"),) and videos.labels == (1,)
 
 
 def test_segments_of_long_videos(tmp_path):

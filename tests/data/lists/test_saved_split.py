@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mvit_tf.data.lists.content import checksum, copies
+from mvit_tf.data.lists.content import checksum, copies, of_all, size_of
 from mvit_tf.data.lists.saved_split import SavedSplit, save_split
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.errors import UserError
@@ -111,6 +111,15 @@ def test_a_damaged_file_is_refused(tmp_path, text):
     (tmp_path / "split.csv").write_text(text)
     with pytest.raises(UserError, match="split.csv is damaged"):
         SavedSplit(tmp_path / "split.csv", NAMES)
+
+
+def test_many_files_are_looked_at_at_once(tmp_path):
+    paths = [str(tmp_path / f"{number}") for number in range(200)]
+    for number, path in enumerate(paths[1:]):
+        with open(path, "w") as file:
+            file.write("x" * number)
+    assert of_all(size_of, paths) == dict(zip(paths, [None, *range(199)], strict=True))
+    assert of_all(size_of, []) == {}
 
 
 def test_copies_are_found_by_content(tmp_path):

@@ -101,6 +101,12 @@ def test_segments_of_one_file_are_a_group(tmp_path):
     assert load_video_list(file).groups == (str(tmp_path / "a.mp4"),) * 2
 
 
+def test_groups_that_cannot_be_parted_are_named():
+    videos = VideoList(("a", "b", "c"), (0, 0, 1), ("x", "y"), groups=("match",) * 3)
+    with pytest.raises(UserError, match=r"two groups \(there are 1: match\).*data.group_by"):
+        split_validation(videos, 0.5, 0)
+
+
 def test_of_few_large_groups_the_smallest_is_held_out():
     videos = grouped("a" * 24 + "b" * 20, [0, 1] * 22)
     train, validation = split_validation(videos, 0.1, seed=0)

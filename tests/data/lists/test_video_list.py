@@ -194,6 +194,19 @@ def test_what_is_passed_over_in_class_folders_is_kept_with_its_reason(tmp_path):
     }
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_folders_of_a_split_are_no_classes(tmp_path, nested):
+    for side in ("Train", "val"):
+        touch(tmp_path / side / "run" / "1.mp4", tmp_path / side / "wave" / "1.mp4")
+    with pytest.raises(UserError, match=f"give {tmp_path}/Train for training and {tmp_path}/val "):
+        load_video_list(tmp_path, nested=nested)
+
+
+def test_classes_may_be_called_as_the_sides_of_a_split(tmp_path):
+    touch(tmp_path / "train" / "1.mp4", tmp_path / "test" / "1.mp4")
+    assert load_video_list(tmp_path).class_names == ("test", "train")
+
+
 def test_nested_folders_on_request(tmp_path):
     touch(tmp_path / "wave" / "cam1" / "day 1" / "a.mp4", tmp_path / "wave" / "b.mp4")
     touch(tmp_path / "run" / "cam2" / "c.mp4")
