@@ -8,7 +8,7 @@ numbers. Ratios are to the first one named, round by round.
   python -m benchmarks model --implementations ours,torchvision,torchvision-compile
   python -m benchmarks model --implementations ours,ours@../before --mode train --batch 2
   python -m benchmarks model --frames 8,16,32 --batch 1 --implementations ours,ours-remat
-  python -m benchmarks input --implementations ours,pytorchvideo [FILE_OR_FOLDER...]
+  python -m benchmarks input --implementations ours,pytorchvideo,torchcodec [FILE_OR_FOLDER...]
   KERAS_BACKEND=jax python -m benchmarks model --device gpu --implementations ours-jax,torchvision
 """
 
@@ -60,8 +60,12 @@ def build_parser():
         "--size", type=list_of(positive_int), default=[None], help="(the model's own)"
     )
     model.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    model.add_argument("--implementations", type=list_of(str), default=["ours"],
-                       help=f"of {', '.join(NAMES)}; ours@FOLDER is another checkout's (ours)")
+    model.add_argument(
+        "--implementations",
+        type=list_of(str),
+        default=["ours"],
+        help=f"of {', '.join(NAMES)}; ours@FOLDER is another checkout's (ours)",
+    )
     model.set_defaults(run=run_models)
 
     loading = parts.add_parser("input", parents=[common], help="from video files to clips")
@@ -72,7 +76,10 @@ def build_parser():
         "--batch", type=positive_int, default=2, help="clips in its training step (2)"
     )
     loading.add_argument("--implementations", type=list_of(str), default=["ours"],
-                         help="of ours, ours@FOLDER, pytorchvideo (ours)")  # fmt: skip
+                         help=f"of {', '.join(inputs.LOADER_NAMES)}, ours@FOLDER")  # fmt: skip
+    loading.add_argument(
+        "--no_training", action="store_true", help="leave out the training that waits for clips"
+    )
     loading.set_defaults(run=run_inputs)
     return parser
 
@@ -96,13 +103,17 @@ def run_models(arguments):
 
 
 def run_inputs(arguments):
-    implementations = [find_implementation(name) for name in arguments.implementations]
+    loaders = [inputs.find_loader(name) for name in arguments.implementations]
     case = cases.Case(arguments.model, "train", arguments.batch, tiny=arguments.tiny)
     results = []
     with tempfile.TemporaryDirectory(prefix="mvit-benchmark-") as folder:
         for name, files in inputs.video_sets(arguments.sources, Path(folder), tiny=arguments.tiny):
-            options = {"rounds": arguments.rounds, "threads": arguments.threads}
-            results.append(inputs.run_video_set(name, files, case, implementations, **options))
+            options = {
+                "rounds": arguments.rounds,
+                "threads": arguments.threads,
+                "training": not arguments.no_training,
+            }
+            results.append(inputs.run_video_set(name, files, case, loaders, **options))
             print(f"\n{inputs.format_result(results[-1])}", flush=True)
     return results
 

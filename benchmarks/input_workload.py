@@ -14,6 +14,7 @@ from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import train_dataset
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Augmentation, Preprocessing, training_preprocess
+from mvit_tf.data.video.decode_workers import DecodeWorkers
 from mvit_tf.data.video.decoding import open_video
 
 _SEED = 0
@@ -33,16 +34,17 @@ def build(*, kind, threads, **options):
     return kinds[kind](threads=threads, **options)
 
 
-def _dataset(files, input_size, batch, threads, epochs, ledger):
+def _dataset(files, input_size, batch, threads, epochs, ledger, *, workers=None, **augmentation):
     return train_dataset(
         VideoList(tuple(files), (0,) * len(files), ("all",)),
         sampling=ClipSampling(input_size[0]),
         preprocessing=_preprocessing(input_size),
-        augmentation=Augmentation(),
+        augmentation=Augmentation(**augmentation),
         batch_size=batch,
         epochs=epochs,
         seed=_SEED,
         ledger=ledger,
+        workers=workers,
         num_parallel=threads,
     )
 
@@ -54,9 +56,12 @@ def _preprocessing(input_size):
 class _Pipeline:
     """An iteration is an epoch, always the same, and nothing is loaded between iterations."""
 
-    def __init__(self, *, files, input_size, batch, threads):
+    def __init__(self, *, files, input_size, batch, threads, in_processes=True, **augmentation):
         self._ledger = OutcomeLedger()
-        self._dataset = _dataset(files, input_size, batch, threads, 1, self._ledger)
+        workers = DecodeWorkers(threads) if in_processes else None
+        self._dataset = _dataset(
+            files, input_size, batch, threads, 1, self._ledger, workers=workers, **augmentation
+        )
 
     def step(self):
         """Clips loaded."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mvit_tf.data import transforms
 from mvit_tf.data.clips import evaluation_frames, gather_frames, training_frames
-from mvit_tf.data.outcomes import OK, PADDED
+from mvit_tf.data.outcomes import OK, PADDED, PARTIAL
 from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
 
@@ -56,6 +56,7 @@ def train_dataset(
     ledger,
     workers=None,
     num_parallel=None,
+    tolerated_damage=0.0,
 ):
     """Batches of random, augmented clips, epoch after epoch.
 
@@ -76,6 +77,7 @@ def train_dataset(
         ledger: OutcomeLedger.
         workers: DecodeWorkers to decode in; by default the threads of tf.data do it themselves.
         num_parallel: int. Videos decoded at the same time; by default tf.data decides.
+        tolerated_damage: float in [0, 1). Share of a clip's frames that may be undecodable.
 
     Returns:
         tf.data.Dataset of (float32 (B, T, H, W, 3), int64 (B,)), ``steps_per_epoch`` batches
@@ -88,9 +90,17 @@ def train_dataset(
         raise UserError(f"the seed must be 0 or more, not {seed}")
     per_epoch = steps_per_epoch(video_list, batch_size) * batch_size
     run = _runner(workers)
-    _require_one_decodable(video_list, sampling, ledger, run)
+    _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage)
     source = _TrainingClips(
-        video_list, sampling, preprocessing, augmentation, per_epoch, seed, ledger, run
+        video_list,
+        sampling,
+        preprocessing,
+        augmentation,
+        per_epoch,
+        seed,
+        ledger,
+        run,
+        tolerated_damage,
     )
 
     def load(sample):
@@ -120,6 +130,7 @@ def evaluation_views(
     ledger,
     workers=None,
     num_parallel=None,
+    tolerated_damage=0.0,
 ):
     """Every view of every video, in the order of the list; nothing random.
 
@@ -138,6 +149,7 @@ def evaluation_views(
         ledger: OutcomeLedger.
         workers: DecodeWorkers to decode in; by default the threads of tf.data do it themselves.
         num_parallel: int. Videos decoded at the same time; by default tf.data decides.
+        tolerated_damage: float in [0, 1). Share of a clip's frames that may be undecodable.
 
     Returns:
         tf.data.Dataset of (float32 (b, T, H, W, 3), int64 (b,)): views, and of each the index
@@ -156,19 +168,20 @@ def evaluation_views(
         crops = transforms.CROPS
         preprocessing = preprocessing.with_short_side(min(preprocessing.size))
     run = _runner(workers)
-    _require_one_decodable(video_list, sampling, ledger, run)
+    _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage)
     clip_shape = (sampling.num_frames, *preprocessing.size, 3)
 
     def decode(index):
         """float32 (num_clips * num_crops, T, h, w, 3); no view of a video that cannot be decoded"""
         segment = video_list.segment(index)
-        items = run(evaluation_frames, video_list.paths[index], sampling, num_clips, segment)
+        path = video_list.paths[index]
+        items = run(evaluation_frames, path, sampling, num_clips, segment, tolerated_damage)
         try:
             frames, facts = gather_frames(items, shrink)
         except DecodeError as error:
             ledger.record(video_list.name(index), error.outcome, error.detail)
             return np.zeros([0, *clip_shape], np.float32)
-        ledger.record(video_list.name(index), PADDED if facts.padded else OK)
+        _record_decoded(ledger, video_list.name(index), facts)
         # Clip by clip and crop by crop; a whole copy more would be most of the memory.
         views = np.empty([num_clips, num_crops, *clip_shape], np.float32)
         for clip, picks in enumerate(facts.picks):
@@ -199,7 +212,16 @@ class _TrainingClips:
     """
 
     def __init__(
-        self, video_list, sampling, preprocessing, augmentation, per_epoch, seed, ledger, run
+        self,
+        video_list,
+        sampling,
+        preprocessing,
+        augmentation,
+        per_epoch,
+        seed,
+        ledger,
+        run,
+        tolerated_damage,
     ):
         self._videos = video_list
         self._sampling = sampling
@@ -209,6 +231,7 @@ class _TrainingClips:
         self._seed = seed
         self._ledger = ledger
         self._run = run
+        self._tolerated_damage = tolerated_damage
         self._order = functools.lru_cache(maxsize=4)(self._epoch_order)
 
     def __call__(self, sample):
@@ -227,20 +250,22 @@ class _TrainingClips:
                     # A seed of the video's own: which failures are known already, and so which
                     # videos are tried before this one, depends on threads and on resumes.
                     start_seed = self._seed_of(_START, epoch, position, video)
-                    clip, padded = self._decode(video, start_seed, seed)
+                    clip, facts = self._decode(video, start_seed, seed)
                 except DecodeError as error:
                     outcome, detail = error.outcome, error.detail
                     self._ledger.record(name, outcome, detail)
                     self._ledger.stop_after_many_in_a_row()
                 else:
-                    self._ledger.record(name, PADDED if padded else OK)
-                    self._ledger.record_clip(epoch, position, name, padded, failed)
+                    outcome = _record_decoded(self._ledger, name, facts)
+                    self._ledger.record_clip(
+                        epoch, position, name, outcome, failed, damaged=facts.damaged
+                    )
                     return clip, np.int64(self._videos.labels[video]), seed
             failed.append((name, outcome, detail))
         raise self._ledger.nothing_decoded()
 
     def _decode(self, video, start_seed, seed):
-        """(float32 (T, h, w, 3), whether the video is shorter than the clip)"""
+        """(float32 (T, h, w, 3), ClipFrames)"""
         box = None
 
         def shrink(frames, facts):
@@ -253,9 +278,11 @@ class _TrainingClips:
                 return transforms.training_crop(frames, box, self._preprocessing).numpy()
 
         path, segment = self._videos.paths[video], self._videos.segment(video)
-        items = self._run(training_frames, path, self._sampling, start_seed, segment)
+        items = self._run(
+            training_frames, path, self._sampling, start_seed, segment, self._tolerated_damage
+        )
         frames, facts = gather_frames(items, shrink)
-        return frames[facts.picks[0]], facts.padded
+        return frames[facts.picks[0]], facts
 
     def _epoch_order(self, epoch):
         return np.random.default_rng(self._seed_of(_ORDER, epoch)).permutation(len(self._videos))
@@ -271,11 +298,23 @@ def _runner(workers):
     return lambda function, path, *args: function(path, *args)
 
 
-def _require_one_decodable(video_list, sampling, ledger, run):
+def _record_decoded(ledger, name, facts):
+    """Notes and returns the outcome of a video with these ClipFrames."""
+    if facts.damaged:
+        detail = f"{facts.damaged:.1%} of the frames asked for are lost: {facts.damage}"
+        ledger.record(name, PARTIAL, detail, damaged=facts.damaged)
+        return PARTIAL
+    outcome = PADDED if facts.padded else OK
+    ledger.record(name, outcome)
+    return outcome
+
+
+def _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage):
     """Finds out before TensorFlow starts if not one video of the list can be decoded."""
     for index, path in enumerate(video_list.paths):
         try:
-            for _ in run(evaluation_frames, path, sampling, 1, video_list.segment(index)):
+            segment = video_list.segment(index)
+            for _ in run(evaluation_frames, path, sampling, 1, segment, tolerated_damage):
                 pass
         except DecodeError as error:
             ledger.record(video_list.name(index), error.outcome, error.detail)

@@ -34,6 +34,8 @@ class EvaluationReport:
             (`None` if it has none).
         confusion_matrix: counts of decoded videos; rows are true classes, columns predicted ones.
         missing: path and reason of each video that has no score.
+        partial: path, damaged share of the frames asked for, and reason, of each video that was
+            decoded but for some frames.
     """
 
     num_videos: int
@@ -46,6 +48,7 @@ class EvaluationReport:
     per_class: list[dict]
     confusion_matrix: list[list[int]]
     missing: list[dict]
+    partial: list[dict] = dataclasses.field(default_factory=list)
 
     def write(self, path: str | Path, **context):
         """Writes the report as JSON, after `context` (what was evaluated and how)."""
@@ -167,6 +170,7 @@ def make_report(
     num_views: np.ndarray,
     videos: VideoList,
     failures: Mapping[str, tuple[str, str]],
+    partial: Mapping[str, tuple[float, str]] | None = None,
 ) -> EvaluationReport:
     """Scores averaged probabilities against the labels.
 
@@ -175,6 +179,7 @@ def make_report(
         num_views: (videos,), 0 for a video that could not be decoded.
         videos: paths, labels and class names.
         failures: outcome and detail of each video that failed, by its name, from the ledger.
+        partial: damaged share and detail of each that lacks some frames, the same way.
     """
     labels = np.array(videos.labels)
     num_classes = len(videos.class_names)
@@ -212,6 +217,10 @@ def make_report(
         missing=[
             {"path": videos.name(index), "reason": _reason(failures.get(videos.name(index)))}
             for index in np.flatnonzero(~decoded)
+        ],
+        partial=[
+            {"path": path, "damaged": damaged, "reason": detail}
+            for path, (damaged, detail) in (partial or {}).items()
         ],
     )
 

@@ -60,6 +60,7 @@ _TRAINING_KEYS = (
     "model.reset_head",
     "data.validation",
     "data.validation_split",
+    "data.tolerated_damage",
     *_data_keys(Augmentation),
     "train.batch_size",
     "train.dtype",

@@ -204,6 +204,7 @@ def _training_clips(experiment, videos, *, start_epoch: int, ledger, workers) ->
         ledger=ledger,
         workers=workers,
         num_parallel=experiment.data.decode_threads,
+        tolerated_damage=experiment.data.tolerated_damage,
     )
     batches = clips.map(lambda clips, labels: (clips, tf.one_hot(labels, num_classes)))
     if not augmentation.mixes:
@@ -349,6 +350,7 @@ def _views(experiment, videos, predictor, ledger, workers, *, num_clips: int, nu
         ledger=ledger,
         workers=workers,
         num_parallel=experiment.data.decode_threads,
+        tolerated_damage=experiment.data.tolerated_damage,
     )
 
 
@@ -366,7 +368,7 @@ def _score(predictor, views, videos: VideoList, ledger: OutcomeLedger) -> Evalua
         probabilities, num_views = predictor.average_by_video(views, len(videos))
     if not num_views.any():
         raise ledger.nothing_decoded()
-    return make_report(probabilities, num_views, videos, ledger.failures)
+    return make_report(probabilities, num_views, videos, ledger.failures, ledger.partial)
 
 
 def _plot_curves(directory: ModelDirectory):
