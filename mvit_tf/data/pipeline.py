@@ -13,6 +13,7 @@ import tensorflow as tf
 from mvit_tf.data import transforms
 from mvit_tf.data.clips import evaluation_frames, gather_frames, training_frames
 from mvit_tf.data.outcomes import OK, PADDED, PARTIAL
+from mvit_tf.data.video.decode_workers import in_this_process
 from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
 
@@ -293,9 +294,7 @@ class _TrainingClips:
 
 def _runner(workers):
     """Runs a decoding function in a worker or, without workers, in the calling thread."""
-    if workers is not None:
-        return workers.run
-    return lambda function, path, *args: function(path, *args)
+    return in_this_process if workers is None else workers.run
 
 
 def _record_decoded(ledger, name, facts):
