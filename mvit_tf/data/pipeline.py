@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data import transforms
+from mvit_tf.data.augmentation.blur import import_gaussian
 from mvit_tf.data.clips import evaluation_frames, gather_frames, training_frames
 from mvit_tf.data.outcomes import OK, PADDED, PARTIAL
 from mvit_tf.data.video.decode_workers import in_this_process
@@ -85,10 +86,13 @@ def train_dataset(
         for each epoch from `start_epoch` to ``epochs - 1``.
 
     Raises:
-        UserError: fewer videos than a batch, a bad seed, or no video that can be decoded.
+        UserError: fewer videos than a batch, a bad seed, no package for the blur, or no video
+            that can be decoded.
     """
     if seed < 0:
         raise UserError(f"the seed must be 0 or more, not {seed}")
+    if augmentation.blur:
+        import_gaussian()  # Inside tf.data its absence would not be one line.
     per_epoch = steps_per_epoch(video_list, batch_size) * batch_size
     run = _runner(workers)
     _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage)

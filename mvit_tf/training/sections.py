@@ -99,8 +99,8 @@ class DataSection(_ClipKeys):
 
     The fields of `ClipSampling`, `Preprocessing` and `Augmentation` are keys too: sampling_rate,
     target_fps, sampling_rule (`ClipSampling.rule`); short_side, mean, std, channel_order; scale,
-    ratio, flip, rand_augment, color_jitter, random_erasing, mixup_alpha, cutmix_alpha,
-    mixup_switch_prob, mixup_prob.
+    ratio, flip, rand_augment, color_jitter, grayscale, blur, blur_sigma, random_erasing,
+    mixup_alpha, cutmix_alpha, mixup_switch_prob, mixup_prob.
 
     Attributes:
         train: training videos: a folder with one folder per class, or a list in a form of
