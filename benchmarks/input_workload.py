@@ -34,11 +34,11 @@ def build(*, kind, threads, **options):
     return kinds[kind](threads=threads, **options)
 
 
-def _dataset(files, input_size, batch, threads, epochs, ledger, *, workers=None, **augmentation):
+def dataset(files, input_size, batch, threads, epochs, ledger, *, workers=None, **augmentation):
     return train_dataset(
         VideoList(tuple(files), (0,) * len(files), ("all",)),
         sampling=ClipSampling(input_size[0]),
-        preprocessing=_preprocessing(input_size),
+        preprocessing=preprocessing_of(input_size),
         augmentation=Augmentation(**augmentation),
         batch_size=batch,
         epochs=epochs,
@@ -49,7 +49,7 @@ def _dataset(files, input_size, batch, threads, epochs, ledger, *, workers=None,
     )
 
 
-def _preprocessing(input_size):
+def preprocessing_of(input_size):
     return Preprocessing(size=tuple(input_size[1:]), short_side=max(256, *input_size[1:]))
 
 
@@ -59,7 +59,7 @@ class _Pipeline:
     def __init__(self, *, files, input_size, batch, threads, in_processes=True, **augmentation):
         self._ledger = OutcomeLedger()
         workers = DecodeWorkers(threads) if in_processes else None
-        self._dataset = _dataset(
+        self._dataset = dataset(
             files, input_size, batch, threads, 1, self._ledger, workers=workers, **augmentation
         )
 
@@ -79,7 +79,7 @@ class _Stages:
     def __init__(self, *, files, input_size, threads):
         self._files = files
         self._sampling = ClipSampling(input_size[0])
-        preprocessing, augmentation = _preprocessing(input_size), Augmentation()
+        preprocessing, augmentation = preprocessing_of(input_size), Augmentation()
         self._preprocess = tf.function(
             lambda frames, seed: training_preprocess(frames, preprocessing, augmentation, seed),
             input_signature=[
@@ -140,7 +140,7 @@ class _Training:
         self._count = steps
         # More epochs than any run takes.
         self._batches = iter(
-            _dataset(files, config.input_size, case.batch, threads, 10**6, OutcomeLedger())
+            dataset(files, config.input_size, case.batch, threads, 10**6, OutcomeLedger())
         )
 
     def step(self):

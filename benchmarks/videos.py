@@ -41,6 +41,17 @@ def write_small_h264(folder: Path, count: int, *, seconds: float = 10.0) -> list
     ]  # fmt: skip
 
 
+def write_large_h264(folder: Path, count: int, *, size: tuple, seconds: float) -> list[str]:
+    """MP4 files of H.264 of any size, (height, width), encoded for speed."""
+    return [
+        _write(
+            folder / f"{size[0]}p_{index}.mp4", seed=index, size=size, fps=30, seconds=seconds,
+            codec="libx264", gop=60, options={"preset": "ultrafast", "crf": "28"},
+        )
+        for index in range(count)
+    ]  # fmt: skip
+
+
 def _write(path, *, seed, size, fps, seconds, codec, gop, options):
     folder = path.parent
     folder.mkdir(parents=True, exist_ok=True)
