@@ -8,11 +8,13 @@ numbers. Ratios are to the first one named, round by round.
   python -m benchmarks model --implementations ours,torchvision,torchvision-compile
   python -m benchmarks model --implementations ours,ours@../before --mode train --batch 2
   python -m benchmarks model --frames 8,16,32 --batch 1 --implementations ours,ours-remat
-  python -m benchmarks input --implementations ours,pytorchvideo [FILE_OR_FOLDER...]
+  python -m benchmarks input --implementations ours,pytorchvideo,torchcodec [FILE_OR_FOLDER...]
+  python -m benchmarks decoders | memory | growth | augmentation
   KERAS_BACKEND=jax python -m benchmarks model --device gpu --implementations ours-jax,torchvision
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -20,7 +22,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cases, inputs, models, report
+from benchmarks import cases, decoding, inputs, models, report
 from benchmarks.implementations import NAMES, find_implementation
 from mvit_tf.cli.arguments import list_of, one_of, positive_int
 from mvit_tf.cli.startup import quiet_tensorflow, run_cli
@@ -60,8 +62,12 @@ def build_parser():
         "--size", type=list_of(positive_int), default=[None], help="(the model's own)"
     )
     model.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    model.add_argument("--implementations", type=list_of(str), default=["ours"],
-                       help=f"of {', '.join(NAMES)}; ours@FOLDER is another checkout's (ours)")
+    model.add_argument(
+        "--implementations",
+        type=list_of(str),
+        default=["ours"],
+        help=f"of {', '.join(NAMES)}; ours@FOLDER is another checkout's (ours)",
+    )
     model.set_defaults(run=run_models)
 
     loading = parts.add_parser("input", parents=[common], help="from video files to clips")
@@ -72,8 +78,24 @@ def build_parser():
         "--batch", type=positive_int, default=2, help="clips in its training step (2)"
     )
     loading.add_argument("--implementations", type=list_of(str), default=["ours"],
-                         help="of ours, ours@FOLDER, pytorchvideo (ours)")  # fmt: skip
+                         help=f"of {', '.join(inputs.LOADER_NAMES)}, ours@FOLDER")  # fmt: skip
+    loading.add_argument(
+        "--no_training", action="store_true", help="leave out the training that waits for clips"
+    )
     loading.set_defaults(run=run_inputs)
+
+    parts.add_parser(
+        "decoders", parents=[common], help="threads and processes, FFmpeg threads one and more"
+    ).set_defaults(run=run_decoders)
+    parts.add_parser(
+        "memory", parents=[common], help="peak memory of loading: 4K, 1080p, 240p"
+    ).set_defaults(run=run_memory)
+    growth = parts.add_parser("growth", parents=[common], help="memory over many decodes")
+    growth.add_argument("--decodes", type=positive_int, default=10_000, help="how many (10000)")
+    growth.set_defaults(run=run_growth)
+    parts.add_parser(
+        "augmentation", parents=[common], help="what RandAugment to erasing cost a clip"
+    ).set_defaults(run=run_augmentation)
     return parser
 
 
@@ -96,15 +118,57 @@ def run_models(arguments):
 
 
 def run_inputs(arguments):
-    implementations = [find_implementation(name) for name in arguments.implementations]
+    loaders = [inputs.find_loader(name) for name in arguments.implementations]
     case = cases.Case(arguments.model, "train", arguments.batch, tiny=arguments.tiny)
     results = []
     with tempfile.TemporaryDirectory(prefix="mvit-benchmark-") as folder:
         for name, files in inputs.video_sets(arguments.sources, Path(folder), tiny=arguments.tiny):
-            options = {"rounds": arguments.rounds, "threads": arguments.threads}
-            results.append(inputs.run_video_set(name, files, case, implementations, **options))
+            options = {
+                "rounds": arguments.rounds,
+                "threads": arguments.threads,
+                "training": not arguments.no_training,
+            }
+            results.append(inputs.run_video_set(name, files, case, loaders, **options))
             print(f"\n{inputs.format_result(results[-1])}", flush=True)
     return results
+
+
+def run_decoders(arguments):
+    with _folder() as folder:
+        result = decoding.run_decoders(folder, rounds=arguments.rounds, tiny=arguments.tiny)
+    print(f"\n{decoding.format_decoders(result)}", flush=True)
+    return result
+
+
+def run_memory(arguments):
+    with _folder() as folder:
+        result = decoding.run_memory(folder, threads=arguments.threads, tiny=arguments.tiny)
+    print(f"\n{decoding.format_memory(result)}", flush=True)
+    return result
+
+
+def run_growth(arguments):
+    with _folder() as folder:
+        result = decoding.run_growth(folder, decodes=arguments.decodes)
+    print(f"\n{decoding.format_growth(result)}", flush=True)
+    return result
+
+
+def run_augmentation(arguments):
+    result = decoding.run_augmentation(
+        rounds=arguments.rounds,
+        threads=arguments.threads,
+        input_size=(4, 32, 32) if arguments.tiny else (16, 224, 224),
+        tiny=arguments.tiny,
+    )
+    print(f"\n{decoding.format_augmentation(result)}", flush=True)
+    return result
+
+
+@contextlib.contextmanager
+def _folder():
+    with tempfile.TemporaryDirectory(prefix="mvit-benchmark-") as folder:
+        yield Path(folder)
 
 
 def main(argv=None):

@@ -14,6 +14,7 @@ from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import train_dataset
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Augmentation, Preprocessing, training_preprocess
+from mvit_tf.data.video.decode_workers import DecodeWorkers
 from mvit_tf.data.video.decoding import open_video
 
 _SEED = 0
@@ -33,30 +34,34 @@ def build(*, kind, threads, **options):
     return kinds[kind](threads=threads, **options)
 
 
-def _dataset(files, input_size, batch, threads, epochs, ledger):
+def dataset(files, input_size, batch, threads, epochs, ledger, *, workers=None, **augmentation):
     return train_dataset(
         VideoList(tuple(files), (0,) * len(files), ("all",)),
         sampling=ClipSampling(input_size[0]),
-        preprocessing=_preprocessing(input_size),
-        augmentation=Augmentation(),
+        preprocessing=preprocessing_of(input_size),
+        augmentation=Augmentation(**augmentation),
         batch_size=batch,
         epochs=epochs,
         seed=_SEED,
         ledger=ledger,
+        workers=workers,
         num_parallel=threads,
     )
 
 
-def _preprocessing(input_size):
+def preprocessing_of(input_size):
     return Preprocessing(size=tuple(input_size[1:]), short_side=max(256, *input_size[1:]))
 
 
 class _Pipeline:
     """An iteration is an epoch, always the same, and nothing is loaded between iterations."""
 
-    def __init__(self, *, files, input_size, batch, threads):
+    def __init__(self, *, files, input_size, batch, threads, in_processes=True, **augmentation):
         self._ledger = OutcomeLedger()
-        self._dataset = _dataset(files, input_size, batch, threads, 1, self._ledger)
+        workers = DecodeWorkers(threads) if in_processes else None
+        self._dataset = dataset(
+            files, input_size, batch, threads, 1, self._ledger, workers=workers, **augmentation
+        )
 
     def step(self):
         """Clips loaded."""
@@ -74,7 +79,7 @@ class _Stages:
     def __init__(self, *, files, input_size, threads):
         self._files = files
         self._sampling = ClipSampling(input_size[0])
-        preprocessing, augmentation = _preprocessing(input_size), Augmentation()
+        preprocessing, augmentation = preprocessing_of(input_size), Augmentation()
         self._preprocess = tf.function(
             lambda frames, seed: training_preprocess(frames, preprocessing, augmentation, seed),
             input_signature=[
@@ -135,7 +140,7 @@ class _Training:
         self._count = steps
         # More epochs than any run takes.
         self._batches = iter(
-            _dataset(files, config.input_size, case.batch, threads, 10**6, OutcomeLedger())
+            dataset(files, config.input_size, case.batch, threads, 10**6, OutcomeLedger())
         )
 
     def step(self):

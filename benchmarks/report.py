@@ -9,7 +9,17 @@ import numpy as np
 
 from mvit_tf.console import format_table
 
-_PACKAGES = ("tensorflow", "keras", "jax", "torch", "torchvision", "pytorchvideo", "timm", "av")
+_PACKAGES = (
+    "tensorflow",
+    "keras",
+    "jax",
+    "torch",
+    "torchvision",
+    "pytorchvideo",
+    "torchcodec",
+    "timm",
+    "av",
+)
 
 
 def machine(threads: int) -> dict:

@@ -1,4 +1,4 @@
-"""Videos like those of two well-known data sets, for measuring how fast they load."""
+"""Videos like those of well-known data sets, for measuring how fast they load."""
 
 import os
 from fractions import Fraction
@@ -25,6 +25,28 @@ def write_kinetics_like(folder: Path, count: int, *, seconds: float = 10.0) -> l
         _write(
             folder / f"kinetics_like_{index}.mp4", seed=index, size=(256, 340), fps=30,
             seconds=seconds, codec="libx264", gop=250, options={"preset": "medium", "crf": "23"},
+        )
+        for index in range(count)
+    ]  # fmt: skip
+
+
+def write_small_h264(folder: Path, count: int, *, seconds: float = 10.0) -> list[str]:
+    """MP4 files of H.264: 320 x 240, 30 frames a second, B-frames."""
+    return [
+        _write(
+            folder / f"small_{index}.mp4", seed=index, size=(240, 320), fps=30,
+            seconds=seconds, codec="libx264", gop=250, options={"preset": "medium", "crf": "23"},
+        )
+        for index in range(count)
+    ]  # fmt: skip
+
+
+def write_large_h264(folder: Path, count: int, *, size: tuple, seconds: float) -> list[str]:
+    """MP4 files of H.264 of any size, (height, width), encoded for speed."""
+    return [
+        _write(
+            folder / f"{size[0]}p_{index}.mp4", seed=index, size=size, fps=30, seconds=seconds,
+            codec="libx264", gop=60, options={"preset": "ultrafast", "crf": "28"},
         )
         for index in range(count)
     ]  # fmt: skip

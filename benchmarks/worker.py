@@ -17,6 +17,8 @@ import sys
 import time
 import traceback
 
+from benchmarks.process_tree import cpu_seconds
+
 _WARM_UPS = 2
 _GEMM_REPETITIONS = 10
 
@@ -95,9 +97,11 @@ class _Worker:
         return {"result": _find(function)(**options)}
 
     def step(self):
-        started = time.perf_counter()
+        worked, started = cpu_seconds(os.getpid()), time.perf_counter()
         result = self._workload.step()
-        return {"seconds": time.perf_counter() - started, "result": result}
+        seconds = time.perf_counter() - started
+        worked = cpu_seconds(os.getpid()) - worked
+        return {"seconds": seconds, "cpu_seconds": worked, "result": result}
 
     def memory(self):
         return {"peak_bytes": getattr(self._workload, "peak_bytes", peak_host_bytes)()}

@@ -6,14 +6,15 @@ of it, or a .keras file. A named model with weights goes without it: --model NAM
 Of a multi-label model the classes with a probability of at least --threshold are printed.
 
 A video that cannot be decoded is named with the reason, the others are predicted all the same,
-and the exit status is then 2.
+and the exit status is then 2. Decoding happens in a process of its own, so that this holds too for
+a video that crashes the decoder or makes it hang.
 """
 
 import argparse
 import json
 import sys
 
-from mvit_tf.cli.arguments import positive_int
+from mvit_tf.cli.arguments import positive_int, positive_number
 from mvit_tf.errors import UserError
 
 NAME = "predict"
@@ -22,8 +23,8 @@ SUMMARY = "the most probable classes of videos, by a trained, exported or publis
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        f"{parser.prog} [--json] [--top N] MODEL VIDEO...\n"
-        f"       {parser.prog} [--json] [--top N] --model NAME --weights SET_OR_FILE VIDEO..."
+        f"{parser.prog} [--json] [--top N] [--time_limit SECONDS] MODEL VIDEO...\n"
+        f"       {parser.prog} [...] --model NAME --weights SET_OR_FILE VIDEO..."
     )
     parser.add_argument("paths", metavar="MODEL, VIDEO", nargs="+", help="a model, video files")
     parser.add_argument(
@@ -54,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a multi-label model, print the classes that are at least so probable (default "
         "0.5), --top at most",
     )
+    parser.add_argument(
+        "--time_limit",
+        type=positive_number,
+        default=120.0,
+        metavar="SECONDS",
+        help="without a frame, after which a video counts as one that cannot be decoded (120)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -61,30 +69,35 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--threshold={arguments.threshold:g}: must lie between 0 and 1")
     predictor, videos = _predictor_and_videos(arguments)
 
+    from mvit_tf.data.video.decode_workers import DecodeWorkers
     from mvit_tf.data.video.decoding import DecodeError
 
     failed = 0
-    for video in videos:
-        try:
-            (prediction,) = predictor.predict_videos([video])
-        except DecodeError as error:
-            failed += 1
-            print(f"error: {error}", file=sys.stderr)
+    with DecodeWorkers(1, time_limit=arguments.time_limit) as workers:
+        for video in videos:
+            try:
+                (prediction,) = predictor.predict_videos([video], workers=workers)
+            except DecodeError as error:
+                failed += 1
+                print(f"error: {error}", file=sys.stderr)
+                if arguments.json:
+                    entry = {"video": video, "error": error.outcome, "detail": error.detail}
+                    print(json.dumps(entry), flush=True)
+                continue
             if arguments.json:
-                print(json.dumps({"video": video, "error": error.outcome, "detail": error.detail}))
-            continue
-        if arguments.json:
-            values = {"video": video, "probabilities": dict(prediction.top())}
-            if prediction.multi_label:
-                values["classes"] = [name for name, _ in prediction.at_least(arguments.threshold)]
-            print(json.dumps(values))
-        elif prediction.multi_label:
-            found = prediction.at_least(arguments.threshold)[: arguments.top]
-            none = f"no class at {arguments.threshold:.0%} or more; the nearest are"
-            nearest = prediction.top(arguments.top)
-            print(format_prediction(video if found else f"{video}: {none}", found or nearest))
-        else:
-            print(format_prediction(video, prediction.top(arguments.top)))
+                values = {"video": video, "probabilities": dict(prediction.top())}
+                if prediction.multi_label:
+                    found = prediction.at_least(arguments.threshold)
+                    values["classes"] = [name for name, _ in found]
+                line = json.dumps(values)
+            elif prediction.multi_label:
+                found = prediction.at_least(arguments.threshold)[: arguments.top]
+                none = f"no class at {arguments.threshold:.0%} or more; the nearest are"
+                nearest = prediction.top(arguments.top)
+                line = format_prediction(video if found else f"{video}: {none}", found or nearest)
+            else:
+                line = format_prediction(video, prediction.top(arguments.top))
+            print(line, flush=True)
     if failed:
         raise UserError(f"{failed} of {len(videos)} videos could not be decoded")
 

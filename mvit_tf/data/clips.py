@@ -26,6 +26,9 @@ class ClipFrames:
         width, height: int, of the frames.
         moments: float64 (n, T). When the clips' frames are shown, in seconds after the video's
             first frame.
+        damaged: float. Share of the clips' frames that cannot be decoded, so that the nearest of
+            the same clip stands for each.
+        damage: str, what is wrong there.
     """
 
     picks: np.ndarray
@@ -34,9 +37,11 @@ class ClipFrames:
     width: int
     height: int
     moments: np.ndarray
+    damaged: float = 0.0
+    damage: str = ""
 
 
-def training_frames(path, sampling, seed, segment=None):
+def training_frames(path, sampling, seed, segment=None, tolerated_damage=0.0):
     """The frames of one random clip.
 
     Args:
@@ -44,30 +49,33 @@ def training_frames(path, sampling, seed, segment=None):
         sampling: ClipSampling.
         seed: numpy.random.SeedSequence of the clip's start.
         segment: (start, end) in seconds of the part that the clip is taken from; all by default.
+        tolerated_damage: float in [0, 1). Share of a clip's frames that may be undecodable.
 
     Yields:
-        ClipFrames with one clip, then its frames in parts, uint8 (k, H, W, 3).
+        ClipFrames with one clip, then its frames in parts, uint8 (k, H, W, 3); last another
+        ClipFrames where damage was tolerated.
 
     Raises:
-        DecodeError: the video does not give every frame, is too short, or ends before the
-            segment.
+        DecodeError: the video does not give every frame, or enough of them, is too short, or ends
+            before the segment.
     """
     rng = np.random.default_rng(seed)
     with open_source(path) as video:
         first, count = segment_range(video, segment)
         indices = sampling.training_indices(count, video.info.fps, rng)
-        yield from _frames(video, first + indices[None], sampling, count)
+        yield from _frames(video, first + indices[None], sampling, count, tolerated_damage)
 
 
-def evaluation_frames(path, sampling, num_clips, segment=None):
+def evaluation_frames(path, sampling, num_clips, segment=None, tolerated_damage=0.0):
     """The frames of evenly spread clips, each once, though clips overlap.
 
     Args:
-        path, sampling, segment: see `training_frames`.
+        path, sampling, segment, tolerated_damage: see `training_frames`.
         num_clips: int.
 
     Yields:
-        ClipFrames with all clips, then their frames in parts, uint8 (k, H, W, 3).
+        ClipFrames with all clips, then their frames in parts, uint8 (k, H, W, 3); last another
+        ClipFrames where damage was tolerated.
 
     Raises:
         DecodeError: as `training_frames`.
@@ -75,7 +83,7 @@ def evaluation_frames(path, sampling, num_clips, segment=None):
     with open_source(path) as video:
         first, count = segment_range(video, segment)
         indices = first + sampling.evaluation_indices(count, video.info.fps, num_clips)
-        yield from _frames(video, indices, sampling, count)
+        yield from _frames(video, indices, sampling, count, tolerated_damage)
 
 
 def whole_clips(path, sampling, num_clips):
@@ -115,11 +123,11 @@ def segment_range(video, segment):
     return first, max(min(end, info.num_frames) - first, 1)
 
 
-def _frames(video, indices, sampling, count):
+def _frames(video, indices, sampling, count, tolerated_damage):
     info = video.info
     padded = _refuse_short(video, sampling, count)
     distinct, picks = np.unique(indices, return_inverse=True)
-    yield ClipFrames(
+    facts = ClipFrames(
         picks=picks.reshape(indices.shape),
         num_frames=len(distinct),
         padded=padded,
@@ -127,9 +135,79 @@ def _frames(video, indices, sampling, count):
         height=info.height,
         moments=indices / info.fps,
     )
+    yield facts
     step = max(_PART_BYTES // (3 * info.width * info.height), 1)
+    damage = _Damage(facts, tolerated_damage)
     for start in range(0, len(distinct), step):
-        yield video.frames_at_indices(distinct[start : start + step])
+        part = distinct[start : start + step]
+        try:
+            yield video.frames_at_indices(part)
+        except DecodeError as error:
+            if not damage.is_tolerable(error):
+                raise
+            video.go_on_after_damage()
+            yield from _decodable_frames(video, part, start, damage)
+    if damage.lost.any():
+        yield damage.mended_facts()
+
+
+def _decodable_frames(video, indices, start, damage):
+    """Those of a part that can be decoded, one by one; `start` is the number of the first."""
+    for number, index in enumerate(indices, start):
+        try:
+            frame = video.frames_at_indices([index])
+        except DecodeError as error:
+            damage.add(number, error)
+            video.go_on_after_damage()
+        else:
+            yield frame
+
+
+class _Damage:
+    """Which distinct frames of a video's clips are lost, within what is tolerated.
+
+    Attributes:
+        lost: bool (num_frames,).
+    """
+
+    def __init__(self, facts, tolerated):
+        self._facts = facts
+        self._tolerated = tolerated
+        self._reason = ""
+        self.lost = np.zeros(facts.num_frames, bool)
+
+    def is_tolerable(self, error):
+        """Whether the frames are damaged, and some damage is allowed."""
+        return self._tolerated > 0 and error.outcome == "decode_error"
+
+    def add(self, number, error):
+        """Notes that a frame is lost.
+
+        Raises:
+            DecodeError: `error`, where it is of another kind or a clip has lost too many.
+        """
+        self.lost[number] = True
+        most = self.lost[self._facts.picks].mean(axis=1).max()
+        if not self.is_tolerable(error) or most > self._tolerated:
+            raise error
+        self._reason = self._reason or error.detail
+
+    def mended_facts(self):
+        """The ClipFrames by which the nearest decoded frame of a clip stands for a lost one."""
+        decoded_numbers = np.cumsum(~self.lost) - 1
+        mended = np.empty_like(self._facts.picks)
+        for clip, picks in enumerate(self._facts.picks):
+            there = np.flatnonzero(~self.lost[picks])
+            # Of two at the same distance the earlier.
+            nearest = abs(np.arange(len(picks))[:, None] - there).argmin(axis=1)
+            mended[clip] = decoded_numbers[picks[there[nearest]]]
+        return dataclasses.replace(
+            self._facts,
+            picks=mended,
+            num_frames=int((~self.lost).sum()),
+            damaged=float(self.lost[self._facts.picks].mean()),
+            damage=self._reason,
+        )
 
 
 def _refuse_short(video, sampling, count):
@@ -160,9 +238,12 @@ def gather_frames(items, shrink):
         facts = next(items)
         done = 0
         for frames in items:
+            if isinstance(frames, ClipFrames):
+                facts = frames
+                continue
             part = shrink(frames, facts)
             if not done:
                 distinct = np.empty((facts.num_frames, *part.shape[1:]), part.dtype)
             distinct[done : done + len(part)] = part
             done += len(part)
-    return distinct, facts
+    return distinct[:done], facts

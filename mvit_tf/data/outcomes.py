@@ -9,8 +9,9 @@ from mvit_tf.files import one_line
 
 OK = "ok"
 PADDED = "padded"  # decoded, and shorter than a clip
+PARTIAL = "partial"  # decoded but for frames that are damaged, no more than is tolerated
 REPLACED = "replaced"  # a training clip whose own video cannot be decoded
-_GOOD = (OK, PADDED)
+_GOOD = (OK, PADDED, PARTIAL)
 _FILES_NAMED = 3
 # So many failures without a video in between that can be decoded: not the files are at fault.
 _MOST_IN_A_ROW = 20
@@ -19,16 +20,17 @@ _MOST_IN_A_ROW = 20
 class OutcomeLedger:
     """One recorded outcome for each video asked for; safe to use from several threads.
 
-    An outcome is "ok", "padded" or one of `decoding.OUTCOMES`. A failure stays: a later "ok" of the
-    same path does not cover it up, while a failure replaces an earlier "ok". Training also has
-    one outcome for each clip asked for, see `record_clip`.
+    An outcome is "ok", "padded", "partial" or one of `decoding.OUTCOMES`. A failure stays: a later
+    "ok" of the same path does not cover it up, while a failure replaces an earlier "ok"; so does
+    "partial" beside "ok". Training also has one outcome for each clip asked for, see `record_clip`.
     """
 
     def __init__(self):
         self._lock = threading.Lock()
         self._outcomes = {}
         self._clips = collections.defaultdict(dict)
-        self._replaced = collections.defaultdict(dict)
+        self._named = collections.defaultdict(dict)
+        self._damaged = {}
         self._in_a_row = collections.Counter()
         self._last_failure = {}
         self._error = None
@@ -39,45 +41,53 @@ class OutcomeLedger:
         union = cls()
         for ledger in ledgers:
             for path, (outcome, detail) in ledger.outcomes.items():
-                union.record(path, outcome, detail)
+                union.record(path, outcome, detail, damaged=ledger._damaged.get(path, 0.0))
         return union
 
-    def record(self, path, outcome=OK, detail=""):
-        """Notes the outcome of `path`; returns True where it is a new failure."""
+    def record(self, path, outcome=OK, detail="", *, damaged=0.0):
+        """Notes the outcome of `path`; returns True where it is a new failure.
+
+        Args:
+            path: str.
+            outcome: str.
+            detail: str, what is wrong.
+            damaged: float. Share of the frames asked for that are lost, of "partial".
+        """
         with self._lock:
             if outcome in _GOOD:
                 self._in_a_row.clear()
             else:
                 self._in_a_row[outcome] += 1
                 self._last_failure = {path: (outcome, detail)}
-            failed_before = self._outcomes.get(path, (OK, ""))[0] not in _GOOD
-            if failed_before:
+            before = self._outcomes.get(path, (OK, ""))[0]
+            if before not in _GOOD or (before == PARTIAL and outcome in (OK, PADDED)):
                 return False
             self._outcomes[path] = (outcome, detail)
+            if outcome == PARTIAL:
+                self._damaged[path] = damaged
             return outcome not in _GOOD
 
-    def record_clip(self, epoch, position, path, padded, failed):
-        """Notes what became of a training clip: ok, padded, or replaced by one of another video.
+    def record_clip(self, epoch, position, path, outcome, failed, *, damaged=0.0):
+        """Notes what became of a training clip: ok, padded, partial, or replaced by another's.
 
         Args:
             epoch, position: int, which clip.
             path: str, the video that it is of.
-            padded: bool, whether that video is shorter than the clip.
+            outcome: str, "ok", "padded" or "partial".
             failed: list of (path, outcome, detail), the videos tried before, the clip's own first.
+            damaged: float. Share of the clip's frames that are lost, of "partial".
         """
         with self._lock:
             # By position: Keras takes a batch beforehand, to build a model under a strategy.
-            self._clips[epoch][position] = REPLACED if failed else PADDED if padded else OK
+            self._clips[epoch][position] = REPLACED if failed else outcome
+            entry = {"epoch": epoch, "position": position, "path": path, "outcome": outcome}
             if failed:
-                own, outcome, detail = failed[0]
-                self._replaced[epoch][position] = {
-                    "epoch": epoch,
-                    "position": position,
-                    "path": own,
-                    "outcome": outcome,
-                    "detail": detail,
-                    "replaced_by": path,
-                }
+                own, reason, detail = failed[0]
+                entry |= {"path": own, "outcome": reason, "detail": detail, "replaced_by": path}
+            if damaged:
+                entry["damaged"] = damaged
+            if failed or damaged:
+                self._named[epoch][position] = entry
 
     def stop_after_many_in_a_row(self, outcome=None):
         """Ends a loop over a pipeline where one video after the other fails.
@@ -102,6 +112,7 @@ class OutcomeLedger:
         """Forgets the videos: the next pass over them is judged by itself."""
         with self._lock:
             self._outcomes.clear()
+            self._damaged.clear()
 
     def failure(self, path):
         """(outcome, detail) on record for `path` if it failed, else None."""
@@ -125,17 +136,28 @@ class OutcomeLedger:
         """dict path -> (outcome, detail) of the videos that failed."""
         return {path: entry for path, entry in self.outcomes.items() if entry[0] not in _GOOD}
 
+    @property
+    def partial(self):
+        """dict path -> (share of the frames that is lost, detail) of the videos damaged in part."""
+        with self._lock:
+            return {
+                path: (self._damaged[path], detail)
+                for path, (outcome, detail) in self._outcomes.items()
+                if outcome == PARTIAL
+            }
+
     def summary(self):
         """One line: how many videos were asked for, how many failed, and of what."""
         outcomes = self.outcomes
         counts = collections.Counter(outcome for outcome, _ in outcomes.values())
         failed = len(outcomes) - sum(counts[outcome] for outcome in _GOOD)
-        padded = f", {counts[PADDED]} shorter than a clip" if counts[PADDED] else ""
+        others = f", {counts[PADDED]} shorter than a clip" if counts[PADDED] else ""
+        others += f", {counts[PARTIAL]} with damaged frames" if counts[PARTIAL] else ""
         if not failed:
-            return f"{len(outcomes)} videos, all decoded{padded}"
+            return f"{len(outcomes)} videos, all decoded{others}"
         bad = sorted(item for item in counts.items() if item[0] not in _GOOD)
         kinds = ", ".join(f"{count} {outcome}" for outcome, count in bad)
-        return f"{len(outcomes)} videos, {failed} left out ({kinds}){padded}"
+        return f"{len(outcomes)} videos, {failed} left out ({kinds}){others}"
 
     def check(self, max_failure_share):
         """Stops a run that loses too much.
@@ -165,23 +187,28 @@ class OutcomeLedger:
         )
 
     def entries(self):
-        """A dict with path, outcome and detail of each video."""
-        return [
-            {"path": video, "outcome": outcome, "detail": detail}
-            for video, (outcome, detail) in self.outcomes.items()
-        ]
+        """A dict with path, outcome and detail of each video, and the damaged share if partial."""
+        with self._lock:
+            damaged = {path: {"damaged": share} for path, share in self._damaged.items()}
+            return [
+                {"path": video, "outcome": outcome, "detail": detail}
+                | (damaged.get(video, {}) if outcome == PARTIAL else {})
+                for video, (outcome, detail) in self._outcomes.items()
+            ]
 
     def epoch_entries(self, epoch):
-        """A dict with the numbers of clips of a training epoch, then one of each replaced clip.
+        """A dict with the numbers of clips of a training epoch, then one of each that lacks frames.
+
+        Those are the clips replaced, and those damaged in part.
 
         They are forgotten then.
         """
         with self._lock:
             counts = collections.Counter(self._clips.pop(epoch, {}).values())
-            replaced = sorted(self._replaced.pop(epoch, {}).items())
+            named = sorted(self._named.pop(epoch, {}).items())
         total = {"epoch": epoch, "clips": counts.total()}
         total |= {outcome: counts[outcome] for outcome in (*_GOOD, REPLACED)}
-        return [total, *(entry for _, entry in replaced)]
+        return [total, *(entry for _, entry in named)]
 
     @contextlib.contextmanager
     def user_errors(self):

@@ -11,10 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data import transforms
+from mvit_tf.data.augmentation.blur import import_gaussian
 from mvit_tf.data.balanced_order import balanced_order
 from mvit_tf.data.clips import evaluation_frames, gather_frames, training_frames
-from mvit_tf.data.outcomes import OK, PADDED
+from mvit_tf.data.outcomes import OK, PADDED, PARTIAL
 from mvit_tf.data.records.reading import is_remote_record
+from mvit_tf.data.video.decode_workers import in_this_process
 from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
 
@@ -77,6 +79,7 @@ def train_dataset(
     balanced_sampling=False,
     workers=None,
     num_parallel=None,
+    tolerated_damage=0.0,
 ):
     """Batches of random, augmented clips, epoch after epoch.
 
@@ -101,6 +104,7 @@ def train_dataset(
             once.
         workers: DecodeWorkers to decode in; by default the threads of tf.data do it themselves.
         num_parallel: int. Videos decoded at the same time; by default tf.data decides.
+        tolerated_damage: float in [0, 1). Share of a clip's frames that may be undecodable.
 
     Returns:
         tf.data.Dataset of (float32 (B, T, H, W, 3), float32 (B, K)): clips and their labels as
@@ -108,14 +112,17 @@ def train_dataset(
         `start_epoch` to ``epochs - 1``.
 
     Raises:
-        UserError: fewer videos than a batch, a bad seed, or no video that can be decoded.
+        UserError: fewer videos than a batch, a bad seed, no package for the blur, or no video
+            that can be decoded.
     """
     if seed < 0:
         raise UserError(f"the seed must be 0 or more, not {seed}")
+    if augmentation.blur:
+        import_gaussian()  # Inside tf.data its absence would not be one line.
     videos_per_batch = batch_size // repeated_augmentation
     per_epoch = steps_per_epoch(video_list, batch_size, repeated_augmentation) * videos_per_batch
     run = _runner(workers)
-    _require_one_decodable(video_list, sampling, ledger, run)
+    _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage)
     source = _TrainingClips(
         video_list,
         sampling,
@@ -127,6 +134,7 @@ def train_dataset(
         seed,
         ledger,
         run,
+        tolerated_damage,
     )
 
     def load(sample):
@@ -163,6 +171,7 @@ def evaluation_views(
     ledger,
     workers=None,
     num_parallel=None,
+    tolerated_damage=0.0,
 ):
     """Every view of every video, in the order of the list; nothing random.
 
@@ -181,6 +190,7 @@ def evaluation_views(
         ledger: OutcomeLedger.
         workers: DecodeWorkers to decode in; by default the threads of tf.data do it themselves.
         num_parallel: int. Videos decoded at the same time; by default tf.data decides.
+        tolerated_damage: float in [0, 1). Share of a clip's frames that may be undecodable.
 
     Returns:
         tf.data.Dataset of (float32 (b, T, H, W, 3), int64 (b,)): views, and of each the index
@@ -199,13 +209,14 @@ def evaluation_views(
         crops = transforms.CROPS
         preprocessing = preprocessing.with_short_side(min(preprocessing.size))
     run = _runner(workers)
-    _require_one_decodable(video_list, sampling, ledger, run)
+    _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage)
     clip_shape = (sampling.num_frames, *preprocessing.size, 3)
 
     def decode(index):
         """float32 (num_clips * num_crops, T, h, w, 3); no view of a video that cannot be decoded"""
         segment = video_list.segment(index)
-        items = run(evaluation_frames, video_list.paths[index], sampling, num_clips, segment)
+        path = video_list.paths[index]
+        items = run(evaluation_frames, path, sampling, num_clips, segment, tolerated_damage)
         try:
             frames, facts = gather_frames(items, shrink)
         except DecodeError as error:
@@ -213,7 +224,7 @@ def evaluation_views(
             # The list is in order: its neighbours may be damaged alike, while all else is well.
             ledger.stop_after_many_in_a_row("missing")
             return np.zeros([0, *clip_shape], np.float32)
-        ledger.record(video_list.name(index), PADDED if facts.padded else OK)
+        _record_decoded(ledger, video_list.name(index), facts)
         # Clip by clip and crop by crop; a whole copy more would be most of the memory.
         views = np.empty([num_clips, num_crops, *clip_shape], np.float32)
         for clip, picks in enumerate(facts.picks):
@@ -256,6 +267,7 @@ class _TrainingClips:
         seed,
         ledger,
         run,
+        tolerated_damage,
     ):
         self._videos = video_list
         self._sampling = sampling
@@ -267,6 +279,7 @@ class _TrainingClips:
         self._seed = seed
         self._ledger = ledger
         self._run = run
+        self._tolerated_damage = tolerated_damage
         self._order = functools.lru_cache(maxsize=4)(self._epoch_order)
 
     def __call__(self, sample):
@@ -291,9 +304,11 @@ class _TrainingClips:
                     self._ledger.record(name, outcome, detail)
                     self._ledger.stop_after_many_in_a_row()
                 else:
-                    self._ledger.record(name, PADDED if facts.padded else OK)
+                    outcome = _record_decoded(self._ledger, name, facts)
                     for number in range(position * self._repeats, (position + 1) * self._repeats):
-                        self._ledger.record_clip(epoch, number, name, facts.padded, failed)
+                        self._ledger.record_clip(
+                            epoch, number, name, outcome, failed, damaged=facts.damaged
+                        )
                     span = facts.moments.min(), facts.moments.max()
                     return clips, self._videos.target(video, *span), seeds
             failed.append((name, outcome, detail))
@@ -314,7 +329,9 @@ class _TrainingClips:
                 return np.stack([cut.numpy() for cut in cuts], axis=1)
 
         path, segment = self._videos.paths[video], self._videos.segment(video)
-        items = self._run(training_frames, path, self._sampling, start_seed, segment)
+        items = self._run(
+            training_frames, path, self._sampling, start_seed, segment, self._tolerated_damage
+        )
         frames, facts = gather_frames(items, shrink)
         return frames[facts.picks[0]].swapaxes(0, 1), facts
 
@@ -335,17 +352,29 @@ def _runner(workers):
 
     def run(function, path, *args):
         if workers is None or is_remote_record(path):
-            return function(path, *args)
+            return in_this_process(function, path, *args)
         return workers.run(function, path, *args)
 
     return run
 
 
-def _require_one_decodable(video_list, sampling, ledger, run):
+def _record_decoded(ledger, name, facts):
+    """Notes and returns the outcome of a video with these ClipFrames."""
+    if facts.damaged:
+        detail = f"{facts.damaged:.1%} of the frames asked for are lost: {facts.damage}"
+        ledger.record(name, PARTIAL, detail, damaged=facts.damaged)
+        return PARTIAL
+    outcome = PADDED if facts.padded else OK
+    ledger.record(name, outcome)
+    return outcome
+
+
+def _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage):
     """Finds out before TensorFlow starts if not one video of the list can be decoded."""
     for index, path in enumerate(video_list.paths):
         try:
-            for _ in run(evaluation_frames, path, sampling, 1, video_list.segment(index)):
+            segment = video_list.segment(index)
+            for _ in run(evaluation_frames, path, sampling, 1, segment, tolerated_damage):
                 pass
         except DecodeError as error:
             ledger.record(video_list.name(index), error.outcome, error.detail)

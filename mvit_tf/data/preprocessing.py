@@ -73,6 +73,9 @@ class Augmentation:
         rand_augment: RandAugment's settings, such as "rand-m7-n4-mstd0.5-inc1" (see
             `RandAugmentSpec.parse`); `None` is off.
         color_jitter: float. How far brightness, contrast and saturation go from 1; 0 is off.
+        grayscale: float. Probability that a clip loses its colour; 0 is off.
+        blur: float. Probability that a clip is blurred; 0 is off. Needs the extra `io`.
+        blur_sigma: (least, most) standard deviation of the blur, in pixels.
         random_erasing: float. Probability that a box of all frames becomes noise; 0 is off.
         mixup_alpha: float. MixUp's weight is drawn from Beta(alpha, alpha); 0 is off.
         cutmix_alpha: float. The same of CutMix.
@@ -88,6 +91,9 @@ class Augmentation:
     flip: bool = True
     rand_augment: str | None = None
     color_jitter: NotNegative = 0.0
+    grayscale: Share = 0.0
+    blur: Share = 0.0
+    blur_sigma: Range = (0.1, 2.0)
     random_erasing: Share = 0.0
     mixup_alpha: NotNegative = 0.0
     cutmix_alpha: NotNegative = 0.0
@@ -96,7 +102,7 @@ class Augmentation:
 
     def __post_init__(self):
         self.rand_augment_spec()
-        for name in ("scale", "ratio"):
+        for name in ("scale", "ratio", "blur_sigma"):
             least, most = getattr(self, name)
             if least > most:
                 raise UserError(

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from mvit_tf.data.augmentation.blur import random_blur, random_grayscale
 from mvit_tf.data.augmentation.color_jitter import color_jitter
 from mvit_tf.data.augmentation.randaugment import rand_augment
 from mvit_tf.data.augmentation.random_erasing import random_erasing
@@ -131,7 +132,7 @@ def training_crop(frames, box, preprocessing):
 
 
 def augment(clip, preprocessing, augmentation, seed):
-    """A random flip, RandAugment, colour jitter, normalisation and random erasing.
+    """Flip, RandAugment, colour jitter, grayscale, blur, normalisation and random erasing.
 
     All but the noise of erasing is one draw for the whole clip. As in timm, RandAugment sees what
     the crop leaves; SlowFast lets it see the whole frames, at the cost of their size.
@@ -152,13 +153,19 @@ def augment(clip, preprocessing, augmentation, seed):
         clip = tf.cond(mirrored, lambda: tf.reverse(clip, axis=[2]), lambda: clip)
     clip.set_shape([clip.shape[0], *preprocessing.size, 3])
     spec = augmentation.rand_augment_spec()
-    if spec or augmentation.color_jitter:
+    # Of the jitter's, so that the seeds of the others stay what they were.
+    grayscale_seed, blur_seed = (tf.random.fold_in(jitter_seed, number) for number in (1, 2))
+    if spec or augmentation.color_jitter or augmentation.grayscale:
         clip = tf.cast(tf.round(clip), tf.uint8)
         if spec:
             clip = rand_augment(clip, spec, augment_seed)
         if augmentation.color_jitter:
             clip = color_jitter(clip, augmentation.color_jitter, jitter_seed)
+        if augmentation.grayscale:
+            clip = random_grayscale(clip, augmentation.grayscale, grayscale_seed)
         clip = tf.cast(clip, tf.float32)
+    if augmentation.blur:
+        clip = random_blur(clip, augmentation.blur, augmentation.blur_sigma, blur_seed)
     clip = _normalise(clip, preprocessing)
     if augmentation.random_erasing:
         clip = random_erasing(clip, augmentation.random_erasing, erasing_seed)

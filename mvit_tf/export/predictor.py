@@ -1,5 +1,6 @@
 """Predicting on video files, from whatever holds a model that knows its frames and classes."""
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ import tensorflow as tf
 from mvit_tf.data.clips import evaluation_frames, gather_frames, whole_clips
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import evaluation_preprocess
+from mvit_tf.data.video.decode_workers import DecodeWorkers, in_this_process
 from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
 from mvit_tf.export.saved_model import SIGNATURE
@@ -59,8 +61,15 @@ class VideoPredictor:
     def __init__(self, metadata: ExportMetadata):
         self.metadata = metadata
 
-    def predict_videos(self, paths: Iterable[str | os.PathLike]) -> list[Prediction]:
+    def predict_videos(
+        self, paths: Iterable[str | os.PathLike], *, workers: DecodeWorkers | None = None
+    ) -> list[Prediction]:
         """A `Prediction` for each video, in order; one path alone is a list of one.
+
+        Args:
+            paths: the files.
+            workers: processes to decode in, so that no video can crash or stop this one; by
+                default this one decodes.
 
         Raises:
             DecodeError: a video cannot be decoded.
@@ -70,15 +79,20 @@ class VideoPredictor:
         return [
             Prediction(
                 os.fspath(path),
-                self.predict_video(path),
+                self.predict_video(path, workers=workers),
                 self.metadata.class_names,
                 self.metadata.multi_label,
             )
             for path in paths
         ]
 
-    def predict_video(self, path: str | os.PathLike) -> np.ndarray:
+    def predict_video(
+        self, path: str | os.PathLike, *, workers: DecodeWorkers | None = None
+    ) -> np.ndarray:
         """Decodes a video's clips and puts their probabilities together.
+
+        Args:
+            path, workers: see `predict_videos`.
 
         Returns:
             float32 (K,), in the order of `metadata.class_names`.
@@ -86,12 +100,23 @@ class VideoPredictor:
         Raises:
             DecodeError: the video cannot be decoded.
         """
-        clips = self._clips(os.fspath(path), self.metadata.sampling, self.metadata.num_clips)
-        combine = np.max if self.metadata.ensemble_method == "max" else np.mean
-        return combine([self._probabilities(clip[np.newaxis])[0] for clip in clips], axis=0)
+        run = in_this_process if workers is None else workers.run
+        decoded = run(
+            self._decoder, os.fspath(path), self.metadata.sampling, self.metadata.num_clips
+        )
+        # Closed whatever happens: a worker is held until then.
+        with contextlib.closing(decoded):
+            clips = self._clips(decoded)
+            combine = np.max if self.metadata.ensemble_method == "max" else np.mean
+            return combine([self._probabilities(clip[np.newaxis])[0] for clip in clips], axis=0)
 
-    def _clips(self, path: str, sampling: ClipSampling, num_clips: int) -> Iterable[np.ndarray]:
-        """The clips of a video, each as `_probabilities` takes it."""
+    @staticmethod
+    def _decoder(path: str, sampling: ClipSampling, num_clips: int) -> Iterable:
+        """The generator function that decodes; a function of `mvit_tf.data.clips`."""
+        raise NotImplementedError
+
+    def _clips(self, decoded: Iterable) -> Iterable[np.ndarray]:
+        """The clips that `_decoder` gives, each as `_probabilities` takes it."""
         raise NotImplementedError
 
     def _probabilities(self, frames: np.ndarray) -> np.ndarray:
@@ -118,10 +143,12 @@ class ModelPredictor(VideoPredictor):
         self._model = model
         self._activation = tf.nn.sigmoid if self.metadata.multi_label else tf.nn.softmax
 
-    def _clips(self, path, sampling, num_clips):
+    _decoder = staticmethod(evaluation_frames)
+
+    def _clips(self, decoded):
         # The frames are shrunk as they come: those of all clips would fill the memory.
         frames, facts = gather_frames(
-            evaluation_frames(path, sampling, num_clips),
+            decoded,
             lambda frames, _: evaluation_preprocess(frames, self.metadata.preprocessing).numpy(),
         )
         return (frames[picks] for picks in facts.picks)
@@ -151,8 +178,10 @@ class SavedModelPredictor(VideoPredictor):
         self._loaded = tf.saved_model.load(str(self.directory))
         self._serve = self._loaded.signatures[SIGNATURE]
 
-    def _clips(self, path, sampling, num_clips):
-        return whole_clips(path, sampling, num_clips)
+    _decoder = staticmethod(whole_clips)
+
+    def _clips(self, decoded):
+        return decoded
 
     def _probabilities(self, frames):
         return self._serve(frames=tf.constant(frames))["probabilities"].numpy()

@@ -134,8 +134,8 @@ class LedgerCheck(keras.callbacks.Callback):
         training, validation: outcomes of the videos of either set.
         max_failure_share: the share of each set that may fail.
         path: JSON lines file. Of each epoch one object with the numbers of clips, one for each
-            clip that was replaced, and one for each validation video that failed. Epochs before
-            a resume stay.
+            clip that was replaced or damaged in part, and one for each validation video that
+            failed or was. Epochs before a resume stay.
     """
 
     def __init__(self, *, training, validation, max_failure_share: float, path: Path):
@@ -153,11 +153,11 @@ class LedgerCheck(keras.callbacks.Callback):
             entries = [entry for entry in earlier if entry.get("epoch", epoch) < epoch]
         entries += self._training.epoch_entries(epoch)
         if "val_loss" in (logs or {}):
-            failed = self._validation.failures
+            named = {**self._validation.failures, **self._validation.partial}
             entries += [
                 {"epoch": epoch, "set": "validation", **entry}
                 for entry in self._validation.entries()
-                if entry["path"] in failed
+                if entry["path"] in named
             ]
         write_json_lines(self._path, entries)
         for ledger in (self._training, self._validation):

@@ -34,6 +34,8 @@ class EvaluationReport:
             (`None` if it has none).
         confusion_matrix: counts of decoded videos; rows are true classes, columns predicted ones.
         missing: path and reason of each video that has no score.
+        partial: path, damaged share of the frames asked for, and reason, of each video that was
+            decoded but for some frames.
     """
 
     metric = "accuracy"
@@ -48,6 +50,7 @@ class EvaluationReport:
     per_class: list[dict]
     confusion_matrix: list[list[int]]
     missing: list[dict]
+    partial: list[dict] = dataclasses.field(default_factory=list)
 
     @property
     def score(self) -> float:
@@ -188,6 +191,7 @@ def make_report(
     num_views: np.ndarray,
     videos: VideoList,
     failures: Mapping[str, tuple[str, str]],
+    partial: Mapping[str, tuple[float, str]] | None = None,
 ) -> EvaluationReport:
     """Scores averaged probabilities against the labels.
 
@@ -196,6 +200,7 @@ def make_report(
         num_views: (videos,), 0 for a video that could not be decoded.
         videos: paths, labels and class names.
         failures: outcome and detail of each video that failed, by its name, from the ledger.
+        partial: damaged share and detail of each that lacks some frames, the same way.
     """
     labels = np.array(videos.labels)
     num_classes = len(videos.class_names)
@@ -231,6 +236,7 @@ def make_report(
         ],
         confusion_matrix=confusion.tolist(),
         missing=missing_videos(videos, decoded, failures),
+        partial=partial_videos(partial),
     )
 
 
@@ -241,6 +247,14 @@ def missing_videos(
     return [
         {"path": videos.name(index), "reason": _reason(failures.get(videos.name(index)))}
         for index in np.flatnonzero(~decoded)
+    ]
+
+
+def partial_videos(partial: Mapping[str, tuple[float, str]] | None) -> list[dict]:
+    """Path, damaged share and reason of each video that lacks some frames."""
+    return [
+        {"path": path, "damaged": damaged, "reason": detail}
+        for path, (damaged, detail) in (partial or {}).items()
     ]
 
 

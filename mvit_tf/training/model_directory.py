@@ -64,6 +64,7 @@ _TRAINING_KEYS = (
     "data.validation_split",
     "data.repeated_augmentation",
     "data.balanced_sampling",
+    "data.tolerated_damage",
     *_data_keys(Augmentation),
     "train.batch_size",
     "train.dtype",

@@ -8,7 +8,7 @@ import numpy as np
 
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.errors import UserError
-from mvit_tf.training.evaluation import missing_videos, write_report
+from mvit_tf.training.evaluation import missing_videos, partial_videos, write_report
 
 _LEAST = np.finfo(np.float32).tiny
 
@@ -29,6 +29,8 @@ class MultiLabelReport:
         per_class: for each class its name, videos, decoded, and average precision on the decoded
             (`None` if it has none).
         missing: path and reason of each video that has no score.
+        partial: path, damaged share of the frames asked for, and reason, of each video that was
+            decoded but for some frames.
     """
 
     metric = "mean_average_precision"
@@ -40,6 +42,7 @@ class MultiLabelReport:
     mean_average_precision_of_all: float
     per_class: list[dict]
     missing: list[dict]
+    partial: list[dict] = dataclasses.field(default_factory=list)
 
     @property
     def score(self) -> float:
@@ -56,6 +59,7 @@ def make_multi_label_report(
     num_views: np.ndarray,
     videos: VideoList,
     failures: Mapping[str, tuple[str, str]],
+    partial: Mapping[str, tuple[float, str]] | None = None,
 ) -> MultiLabelReport:
     """Scores the probabilities of videos against all of their labels.
 
@@ -64,6 +68,7 @@ def make_multi_label_report(
         num_views: (videos,), 0 for a video that could not be decoded.
         videos: paths, labels and class names.
         failures: outcome and detail of each video that failed, by its name, from the ledger.
+        partial: damaged share and detail of each that lacks some frames, the same way.
 
     Raises:
         UserError: no video that could be decoded has a label.
@@ -95,6 +100,7 @@ def make_multi_label_report(
             )
         ],
         missing=missing_videos(videos, decoded, failures),
+        partial=partial_videos(partial),
     )
 
 

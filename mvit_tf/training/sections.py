@@ -100,8 +100,8 @@ class DataSection(_ClipKeys):
 
     The fields of `ClipSampling`, `Preprocessing` and `Augmentation` are keys too: sampling_rate,
     target_fps, sampling_rule (`ClipSampling.rule`); short_side, mean, std, channel_order; scale,
-    ratio, flip, rand_augment, color_jitter, random_erasing, mixup_alpha, cutmix_alpha,
-    mixup_switch_prob, mixup_prob.
+    ratio, flip, rand_augment, color_jitter, grayscale, blur, blur_sigma, random_erasing,
+    mixup_alpha, cutmix_alpha, mixup_switch_prob, mixup_prob.
 
     Attributes:
         train: training videos: a folder with one folder per class, or a list in a form of
@@ -133,6 +133,8 @@ class DataSection(_ClipKeys):
         evaluation_batch_size: views per evaluation step; `None` is `train.batch_size`.
         shuffle_frames: evaluate with each clip's frames in random order (the paper's Table 9).
         max_failure_share: share of videos that may fail to decode before a run ends in an error.
+        tolerated_damage: share of a clip's frames that may be undecodable: the nearest decoded
+            frame of the clip then stands for each.
         decode_threads: videos decoded at once; `None` leaves it to the pipeline.
         decode_workers: processes that decode, so that no broken video can stop or crash the
             training; `None` is one for each processor, 0 decodes in the training process.
@@ -160,6 +162,7 @@ class DataSection(_ClipKeys):
     evaluation_batch_size: Count | None = None
     shuffle_frames: bool = False
     max_failure_share: Share = 0.05
+    tolerated_damage: ShareBelowOne = 0.0
     decode_threads: Count | None = None
     decode_workers: Annotated[int, Field(ge=0)] | None = None
     decode_time_limit: Annotated[Positive, Field(le=threading.TIMEOUT_MAX)] = 120.0

@@ -221,6 +221,7 @@ def _training_clips(experiment, videos, *, start_epoch: int, ledger, workers) ->
         balanced_sampling=experiment.data.balanced_sampling,
         workers=workers,
         num_parallel=experiment.data.decode_threads,
+        tolerated_damage=experiment.data.tolerated_damage,
     )
     if not augmentation.mixes:
         return batches
@@ -380,6 +381,7 @@ def _views(experiment, videos, predictor, ledger, workers, *, num_clips: int, nu
         ledger=ledger,
         workers=workers,
         num_parallel=experiment.data.decode_threads,
+        tolerated_damage=experiment.data.tolerated_damage,
     )
 
 
@@ -400,7 +402,7 @@ def _score(
     if not num_views.any():
         raise ledger.nothing_decoded()
     make = make_multi_label_report if videos.multi_label else make_report
-    return make(probabilities, num_views, videos, ledger.failures)
+    return make(probabilities, num_views, videos, ledger.failures, ledger.partial)
 
 
 def _plot_curves(directory: ModelDirectory):

@@ -8,7 +8,6 @@ import pytest
 from benchmarks import input_workload, inputs, videos
 from benchmarks.__main__ import main
 from benchmarks.cases import Case
-from benchmarks.implementations import find_implementation
 from tests.data.videos import write_numbered
 
 
@@ -31,9 +30,9 @@ def test_made_videos_are_what_they_are_called(write, codec, size, fps, tmp_path)
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     files = videos.write_kinetics_like(tmp_path_factory.mktemp("videos"), 2, seconds=2.0)
-    implementations = [find_implementation(name) for name in ("ours", "pytorchvideo")]
+    loaders = [inputs.find_loader(name) for name in ("ours", "pytorchvideo")]
     case = Case("mvit_b_16x4", "train", 2, tiny=True)
-    return inputs.run_video_set("short", files, case, implementations, rounds=2, threads=1)
+    return inputs.run_video_set("short", files, case, loaders, rounds=2, threads=1)
 
 
 @pytest.mark.slow

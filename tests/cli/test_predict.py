@@ -9,6 +9,7 @@ from mvit_tf import factory
 from mvit_tf.cli.main import main
 from mvit_tf.export.predictor import SavedModelPredictor
 from mvit_tf.export.saved_model import export_saved_model
+from tests.data.video import decoder_functions
 from tests.data.videos import write_numbered
 from tests.export.tiny import CLASS_NAMES, PREPROCESSING, SAMPLING, tiny_model
 
@@ -55,6 +56,21 @@ def test_a_bad_video_is_named_and_the_others_are_predicted(export, video, tmp_pa
     assert "the file is empty" in first
     assert str(missing) in second
     assert total == "error: 2 of 3 videos could not be decoded"
+
+
+def test_a_video_that_crashes_the_decoder_is_one_line(export, video, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        SavedModelPredictor, "_decoder", staticmethod(decoder_functions.aborts_on_bad_names)
+    )
+    bad = tmp_path / "bad.mp4"
+    bad.touch()
+    assert main(["predict", str(export), str(bad), video, "--top", "1"]) == 2
+    printed, errors = capsys.readouterr()
+    assert printed.splitlines()[0] == video
+    assert errors.splitlines() == [
+        f"error: {bad}: the decoder crashed (SIGABRT)",
+        "error: 1 of 2 videos could not be decoded",
+    ]
 
 
 def test_json_holds_all_classes_and_the_failures(export, video, tmp_path, capsys):

@@ -408,7 +408,7 @@ def test_short_videos_are_counted(videos):
     batches(videos, ledger=ledger, sampling=long, epochs=1, batch_size=11)
     assert ledger.summary() == "11 videos, all decoded, 4 shorter than a clip"
     (total,) = ledger.epoch_entries(0)
-    assert total == {"epoch": 0, "clips": 11, "ok": 7, "padded": 4, "replaced": 0}
+    assert total == {"epoch": 0, "clips": 11, "ok": 7, "padded": 4, "partial": 0, "replaced": 0}
 
 
 def test_clips_of_a_segment_lie_in_it(tmp_path):

@@ -108,11 +108,11 @@ def test_too_many_failed_videos_of_either_set_end_the_run_with_the_outcomes_on_d
     validation.record("bad.mp4", "empty_file", "0 bytes")
     for epoch in (0, 1, 1):  # The last is a repetition, after a resume.
         for _ in range(2):  # Keras takes some clips twice.
-            training.record_clip(1, 0, "1.mp4", True, [])
-            training.record_clip(1, 1, "2\u2028.mp4", False, [("0.mp4", "decode_error", "cut off")])
+            training.record_clip(1, 0, "1.mp4", "padded", [])
+            training.record_clip(1, 1, "2\u2028.mp4", "ok", [("0.mp4", "decode_error", "cut off")])
         LedgerCheck(max_failure_share=0.1, **check).on_epoch_end(epoch, {"val_loss": 1.0})
     first, bad, second, replaced, again = map(json.loads, outcomes.open())
-    assert first == {"epoch": 0, "clips": 0, "ok": 0, "padded": 0, "replaced": 0}
+    assert first == {"epoch": 0, "clips": 0, "ok": 0, "padded": 0, "partial": 0, "replaced": 0}
     assert bad == {
         "epoch": 0,
         "set": "validation",
@@ -120,7 +120,7 @@ def test_too_many_failed_videos_of_either_set_end_the_run_with_the_outcomes_on_d
         "outcome": "empty_file",
         "detail": "0 bytes",
     }
-    assert second == {"epoch": 1, "clips": 2, "ok": 0, "padded": 1, "replaced": 1}
+    assert second == {"epoch": 1, "clips": 2, "ok": 0, "padded": 1, "partial": 0, "replaced": 1}
     assert replaced == {
         "epoch": 1,
         "position": 1,

@@ -157,6 +157,9 @@ class RecordReader:
         for indices in clips:
             yield self.frames_at_indices(indices)
 
+    def go_on_after_damage(self):
+        """As of `VideoReader`; each picture stands for itself."""
+
     def _decoded(self, index):
         with self._picture(index) as picture:
             if picture.size != self._size:

@@ -36,6 +36,11 @@ def available_processors():
     return os.cpu_count() or 1
 
 
+def in_this_process(function, path, *args):
+    """What `DecodeWorkers.run` does, without a worker: a crash or a hang is this process's."""
+    return function(path, *args)
+
+
 class DecodeWorkers:
     """Processes that run generator functions; each is used by one thread at a time.
 

@@ -116,7 +116,9 @@ class VideoReader:
         # Time stamps after a seek in an MPEG program stream may be a frame off, and those of
         # joined files come more than once.
         is_program_stream = self._container.format.name == "mpeg"
-        self._seekable = not (is_program_stream or start_stamp is None or timing.joints)
+        self._margin = _SEEK_MARGIN
+        self._may_seek = not (is_program_stream or start_stamp is None or timing.joints)
+        self._seekable = self._may_seek
         self._shown, self._pending = None, self.clock.place(first, None)
         width, height = self._display.size(*self._stored_size)
         self.info = VideoInfo(
@@ -190,6 +192,13 @@ class VideoReader:
                 else:
                     del last_use[index]
             yield frames
+
+    def go_on_after_damage(self):
+        """After a DecodeError of damaged frames, lets those behind the next keyframe be decoded."""
+        self._seekable = self._may_seek
+        self._shown = self._pending = None
+        # Aiming early would meet the damage again just behind it.
+        self._margin = 0
 
     def _frame_at(self, moment):
         """The frame shown at `moment`, in seconds after the first frame."""
@@ -265,7 +274,7 @@ class VideoReader:
         return self._seekable
 
     def _seek_stamp(self, moment):
-        return self.clock.stamp_at(moment - _SEEK_MARGIN * self._period)
+        return self.clock.stamp_at(moment - self._margin * self._period)
 
     def _decode(self):
         """Yields pictures from where the container stands until its end or the first damage."""

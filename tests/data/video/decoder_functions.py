@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from mvit_tf.data.clips import ClipFrames
+from mvit_tf.data.clips import ClipFrames, whole_clips
 from mvit_tf.data.video.decoding import DecodeError
 
 
@@ -28,6 +28,12 @@ def hangs(path, *_):
 def aborts(path, *_):
     os.abort()
     yield
+
+
+def aborts_on_bad_names(path, *args):
+    if "bad" in path:
+        os.abort()
+    yield from whole_clips(path, *args)
 
 
 def large(path, size):
