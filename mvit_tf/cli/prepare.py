@@ -180,7 +180,7 @@ def _report(plan, manifest, found):
     there = f", {found} of them there already" if found else ""
     lines += [
         f"{counts['records']:,} records of {counts['videos']:,} videos, {counts['frames']:,} "
-        f"frames, {size / 1e6:,.1f} MB in {plan.num_shards} files{there}",
+        f"frames, {size / 1e6:,.1f} MB in {plan.num_shards} file{'s'[: plan.num_shards > 1]}{there}",
         f"train on them with data.train={plan.manifest_path}",
     ]
     return "\n".join(lines)
