@@ -24,17 +24,25 @@ def record_files(source):
         UserError: several sets in one folder, a set that is not finished, or a pattern that no
             file matches.
     """
+    if source.startswith(("http://", "https://")):  # In which "?" is no pattern.
+        return [source] if is_record_file(source) else None
     if source.endswith(SUFFIX):
         return _files_of(source)
     is_pattern = bool(set(source) & set("*?[")) and not os.path.exists(source)
     if is_pattern:
-        files = [path for path in storage.matching(source) if is_record_file(path)]
+        try:
+            files = [path for path in storage.matching(source) if is_record_file(path)]
+        except OSError as error:
+            raise UserError(f"{source} cannot be read: {error}") from None
         if not files:
             raise UserError(f"{source}: no file of records matches")
         return files
     if is_record_file(source) and not os.path.isdir(source):
         return [source]
-    found = storage.listed(source)
+    try:
+        found = storage.listed(source)
+    except OSError:  # Not by these means; another reader may know more.
+        return None
     manifests = [path for path in found if path.endswith(SUFFIX)]
     if len(manifests) > 1:
         named = ", ".join(os.path.basename(path) for path in manifests)
