@@ -177,10 +177,11 @@ def _report(plan, manifest, found):
     if len(failures) > _MOST_NAMED:
         lines += [f"and {len(failures) - _MOST_NAMED} more, all in {plan.manifest_path}", ""]
     size = sum(shard.size for shard in manifest.shards)
+    files = f"{plan.num_shards} file" + ("s" if plan.num_shards > 1 else "")
     there = f", {found} of them there already" if found else ""
     lines += [
         f"{counts['records']:,} records of {counts['videos']:,} videos, {counts['frames']:,} "
-        f"frames, {size / 1e6:,.1f} MB in {plan.num_shards} files{there}",
+        f"frames, {size / 1e6:,.1f} MB in {files}{there}",
         f"train on them with data.train={plan.manifest_path}",
     ]
     return "\n".join(lines)

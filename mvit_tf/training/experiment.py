@@ -100,8 +100,9 @@ def load_experiment(config_file: str | Path | None = None, overrides: str = "") 
         for section, keys in values.items():
             merged[section] = _merged(merged.get(section, {}), keys)
         data = values.get("data", {})
-        if data.get("validation") is not None and "validation_fraction" not in data:
-            # A list of one's own takes the place of a share that an earlier source holds out.
+        named = data.get("validation") or data.get("validation_split")
+        if named is not None and "validation_fraction" not in data:
+            # One's own list or split takes the place of a share that an earlier source holds out.
             merged["data"]["validation_fraction"] = 0.0
     source = " with ".join(source for source, values in given.items() if values)
     experiment = _checked(merged, source)
@@ -251,6 +252,8 @@ def _check_combinations(experiment: Experiment, source: str):
             f"{source}: train.batch_size={train.batch_size} must be a multiple of "
             f"data.repeated_augmentation={data.repeated_augmentation}, the clips of each video"
         )
+    if data.train is not None and data.tfds_name is not None:
+        raise UserError(f"{source}: data.train and data.tfds_name are both set; keep one")
     if train.warmup_epochs >= train.epochs:
         raise UserError(
             f"{source}: train.warmup_epochs={train.warmup_epochs:g} must be less than "

@@ -5,6 +5,7 @@ from mvit_tf.data.lists.data_checks import refuse_one_class
 from mvit_tf.data.lists.saved_split import SavedSplit
 from mvit_tf.data.lists.splits import split_validation
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
+from mvit_tf.data.records.tfds import find_tfds_folder
 from mvit_tf.errors import UserError
 from mvit_tf.files import full_path
 from mvit_tf.training.experiment import Experiment
@@ -17,11 +18,12 @@ def labelled_videos(experiment: Experiment) -> VideoList:
         UserError: it is not set or has a mistake, or all its videos are of one class.
     """
     data = experiment.data
-    if data.train is None:
+    train, _ = _sources(data)
+    if train is None:
         raise UserError("data.train is not set; give a folder of class folders or a list")
     class_names = None if data.label_map is None else load_label_map(data.label_map)
     videos = _load_train(experiment, class_names)
-    refuse_one_class(videos, data.train)
+    refuse_one_class(videos, train)
     return videos
 
 
@@ -44,7 +46,7 @@ def train_and_validation(
             return split_validation(videos, data.validation_fraction, data.seed)
         saved.check_held_out()
         return saved.rest_of(videos), saved.validation
-    if data.validation is None:
+    if _sources(data)[1] is None:
         return videos, None
     return videos, _load_validation(experiment, videos.class_names, group_by=data.group_by)
 
@@ -64,12 +66,13 @@ def evaluation_videos(
     """
     data = experiment.data
     _check_validation_split(data)
-    if data.validation is not None:
+    train, validation = _sources(data)
+    if validation is not None:
         return _load_validation(experiment, class_names)
     if data.validation_fraction > 0 and saved is not None:
         saved.check_held_out()
         return saved.validation
-    if data.validation_fraction > 0 and data.train is not None:
+    if data.validation_fraction > 0 and train is not None:
         videos = _load_train(experiment, class_names)
         return split_validation(videos, data.validation_fraction, data.seed)[1]
     raise UserError(
@@ -79,20 +82,30 @@ def evaluation_videos(
 
 
 def _check_validation_split(data):
-    if data.validation is None and data.validation_split is not None:
+    if _sources(data)[1] is None and data.validation_split is not None:
         raise UserError(
             "data.validation_split is set, but not data.validation, the list that it is of"
         )
 
 
+def _sources(data):
+    """What to train on and what to validate on, each as `load_video_list` takes it, or None."""
+    if data.tfds_name is None:
+        return data.train, data.validation
+    folder = find_tfds_folder(data.tfds_name, data.tfds_data_dir)
+    return folder, data.validation if data.validation_split is None else folder
+
+
 def _load_train(experiment, class_names):
     data = experiment.data
-    return _load(experiment, data.train, class_names, split=data.train_split, by=data.group_by)
+    train, _ = _sources(data)
+    return _load(experiment, train, class_names, split=data.train_split, by=data.group_by)
 
 
 def _load_validation(experiment, class_names, group_by=None):
     data = experiment.data
-    return _load(experiment, data.validation, class_names, split=data.validation_split, by=group_by)
+    source = _sources(data)[1]
+    return _load(experiment, source, class_names, split=data.validation_split, by=group_by)
 
 
 def _load(experiment, source, class_names, *, split, by):

@@ -48,6 +48,7 @@ _MODEL_KEYS = (
 # Keys that decide which videos are held out for validation, where the experiment names none.
 _SPLIT_KEYS = (
     "data.train",
+    "data.tfds_name",
     "data.train_split",
     "data.validation_fraction",
     "data.group_by",

@@ -107,6 +107,9 @@ class DataSection(_ClipKeys):
         train: training videos: a folder with one folder per class, or a list in a form of
             `mvit_tf.data.lists.list_formats`.
         validation: validation videos, in any of these forms.
+        tfds_name: a video set of TensorFlow Datasets, such as "ucf101", in place of `train`; its
+            split is `train_split`, and held out is `validation_split`, if that is set.
+        tfds_data_dir: where that is built; `None` is ~/tensorflow_datasets.
         train_split: what the column `split` of the list `train` says of the videos to take.
         validation_split: the same of `validation`, which may be the same list.
         validation_fraction: share of each class of `train` held out when there is no `validation`.
@@ -145,6 +148,8 @@ class DataSection(_ClipKeys):
 
     train: str | None = None
     validation: str | None = None
+    tfds_name: str | None = None
+    tfds_data_dir: str | None = None
     train_split: str | None = None
     validation_split: str | None = None
     validation_fraction: ShareBelowOne = 0.0

@@ -24,6 +24,7 @@ from mvit_tf.data.lists.list_formats import (
     split_column,
 )
 from mvit_tf.data.records.index import read_records, record_files
+from mvit_tf.data.records.tfds import is_tfds_folder, read_tfds
 from mvit_tf.errors import UserError
 
 # A label from here on is a date or an identifier, not an index.
@@ -167,7 +168,8 @@ def load_video_list(
     label is an integer (then the sorted names are the classes); else class indices.
 
     Args:
-        source: path of a folder of class folders, of a list, or a record set (`record_files`).
+        source: path of a folder of class folders, of a list, of a record set (`record_files`), or
+            of a set of TensorFlow Datasets.
         root: optional folder that relative paths of a list start from; by default its own.
         separator: optional str between path and label of a list.
         class_names: optional sequence of str, the classes in index order.
@@ -188,8 +190,9 @@ def load_video_list(
     """
     source = os.fspath(source)
     fault = refuse if problems is None else problems.append
-    records = record_files(source)
-    if records is not None:
+    if is_tfds_folder(source):
+        listing = read_tfds(source)
+    elif (records := record_files(source)) is not None:
         listing = read_records(source, records)
     elif os.path.isdir(source):
         listing = read_class_folders(source, class_names=class_names, nested=nested, fault=fault)

@@ -17,16 +17,20 @@ class BeamShards:
         time_limit: float, seconds without a frame after which a decoder is stopped.
 
     Raises:
-        UserError: Beam is not installed.
+        UserError: Beam is not installed, or has no such runner.
     """
 
     def __init__(self, runner, pipeline_options, time_limit):
         try:
-            import apache_beam  # noqa: F401
+            from apache_beam.runners import create_runner
         except ImportError:
             raise UserError(
                 f"--runner={runner} needs Apache Beam: pip install 'mvit_tf[beam]'"
             ) from None
+        try:
+            create_runner(runner)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"--runner={runner}: {error}") from None
         self._options = [f"--runner={runner}", *pipeline_options]
         self._time_limit = time_limit
 

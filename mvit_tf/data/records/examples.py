@@ -24,8 +24,13 @@ FRAME_RATE = "image/frame_rate"
 NUM_FRAMES = "image/num_frames"
 HEIGHT, WIDTH, FORMAT = "image/height", "image/width", "image/format"
 
-_CONTEXT_TAG = 0x0A  # The field 1, of a length that follows as a varint.
-# Enough for the context of a record; a longer one is read whole.
+# In the sets of TensorFlow Datasets, which are tf.train.Examples: read as a SequenceExample, such a
+# message is one that has nothing but a context.
+TFDS_FRAMES, TFDS_LABEL = "video", "label"
+
+_FIRST_FIELD = 0x0A  # The tag of the field 1, of a length that follows as a varint.
+_TAG_AND_LENGTH = 11  # Bytes, at most.
+# Enough for the context of most records, and for any feature that is not of frames.
 HEAD_BYTES = 2**14
 
 
@@ -93,24 +98,75 @@ def parse(data):
         raise NotASequenceExample("it is not a tf.train.SequenceExample") from None
 
 
-def parse_head(start, length):
-    """The RecordHead of a record from its first bytes; None where these are too few.
+def parse_head(file, position, length, start):
+    """The RecordHead of a record from its context; None where this does not come first.
 
     Args:
-        start: bytes, the first of the record.
-        length: int, bytes of the whole record.
+        file: an open binary file.
+        position: int, where in it the data of the record begin.
+        length: int, bytes of these data.
+        start: bytes, the first `HEAD_BYTES` of them.
 
     Raises:
         NotASequenceExample: it is none.
     """
     if len(start) == length:
         return head_of(parse(start))
-    if not start or start[0] != _CONTEXT_TAG:
+    size, first = _length_of_field(start)
+    if size is None:
         return None
-    size, first = _varint(start, 1)
-    if size is None or first + size > len(start):
-        return None
-    return head_of(parse(start[: first + size]))
+    if first + size <= len(start):
+        return head_of(parse(start[: first + size]))
+    return head_of(_small_features(file, position + first, min(size, length - first)))
+
+
+def _small_features(file, position, size):
+    """A SequenceExample with the features of a context that are not large, as frames are."""
+    message, end = SequenceExample(), position + size
+    while position < end:
+        file.seek(position)
+        length, first = _length_of_field(file.read(_TAG_AND_LENGTH))
+        if length is None:
+            raise NotASequenceExample("it is not a tf.train.SequenceExample")
+        if length <= HEAD_BYTES:
+            file.seek(position)
+            try:
+                message.context.MergeFromString(file.read(first + length))
+            except _NotThisMessage:
+                raise NotASequenceExample("it is not a tf.train.SequenceExample") from None
+        position += first + length
+    return message
+
+
+def _length_of_field(start):
+    """(bytes of the field 1, where they begin) of a message; (None, 0) if it begins otherwise."""
+    if not start or start[0] != _FIRST_FIELD:
+        return None, 0
+    return _varint(start, 1)
+
+
+def frames_of(message):
+    """The encoded frames of a SequenceExample as a sequence of bytes; None where it has none."""
+    lists, context = message.feature_lists.feature_list, message.context.feature
+    if FRAMES in lists:
+        return _Steps(lists[FRAMES].feature)
+    if TFDS_FRAMES in context and context[TFDS_FRAMES].WhichOneof("kind") == "bytes_list":
+        return context[TFDS_FRAMES].bytes_list.value
+    return None
+
+
+class _Steps:
+    """The one value of each feature of a list, as a sequence; only what is asked for is copied."""
+
+    def __init__(self, features):
+        self._features = features
+
+    def __len__(self):
+        return len(self._features)
+
+    def __getitem__(self, index):
+        values = self._features[index].bytes_list.value
+        return values[0] if values else b""
 
 
 def head_of(message):
@@ -128,7 +184,7 @@ def head_of(message):
 
     start, end = one(START), one(END)
     return RecordHead(
-        labels=tuple(values(LABEL_INDEX)),
+        labels=tuple(values(LABEL_INDEX, TFDS_LABEL)),
         texts=tuple(_text(value) for value in values(*LABEL_TEXT)),
         source=_text(one(*SOURCE) or b""),
         fps=one(FRAME_RATE),

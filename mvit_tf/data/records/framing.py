@@ -9,8 +9,8 @@ import struct
 import google_crc32c
 
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
-_HEADER_SIZE = _LENGTH.size + _CRC.size
-_FRAME_SIZE = _HEADER_SIZE + _CRC.size
+HEADER_SIZE = _LENGTH.size + _CRC.size
+_FRAME_SIZE = HEADER_SIZE + _CRC.size
 # More than a protocol buffer can hold; a length beyond it is not one.
 LARGEST_RECORD = 2**31 - 1
 
@@ -51,7 +51,7 @@ def stored_crc(file, offset):
         CorruptRecord: its length is damaged, or it is cut off.
     """
     length = _read_length(file, offset)
-    file.seek(offset + _HEADER_SIZE + length)
+    file.seek(offset + HEADER_SIZE + length)
     return length, _CRC.unpack(_read(file, _CRC.size))[0]
 
 
@@ -81,7 +81,7 @@ def walk(file, size, head_bytes):
 
 def _read_length(file, offset):
     file.seek(offset)
-    header = _read(file, _HEADER_SIZE)
+    header = _read(file, HEADER_SIZE)
     if _CRC.unpack_from(header, _LENGTH.size)[0] != _masked_crc(header[: _LENGTH.size]):
         raise CorruptRecord("its length does not have the checksum that it was written with")
     (length,) = _LENGTH.unpack_from(header)

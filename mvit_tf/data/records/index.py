@@ -24,17 +24,25 @@ def record_files(source):
         UserError: several sets in one folder, a set that is not finished, or a pattern that no
             file matches.
     """
+    if source.startswith(("http://", "https://")):  # In which "?" is no pattern.
+        return [source] if is_record_file(source) else None
     if source.endswith(SUFFIX):
         return _files_of(source)
     is_pattern = bool(set(source) & set("*?[")) and not os.path.exists(source)
     if is_pattern:
-        files = [path for path in storage.matching(source) if is_record_file(path)]
+        try:
+            files = [path for path in storage.matching(source) if is_record_file(path)]
+        except OSError as error:
+            raise UserError(f"{source} cannot be read: {error}") from None
         if not files:
             raise UserError(f"{source}: no file of records matches")
         return files
     if is_record_file(source) and not os.path.isdir(source):
         return [source]
-    found = storage.listed(source)
+    try:
+        found = storage.listed(source)
+    except OSError:  # Not by these means; another reader may know more.
+        return None
     manifests = [path for path in found if path.endswith(SUFFIX)]
     if len(manifests) > 1:
         named = ", ".join(os.path.basename(path) for path in manifests)
@@ -109,9 +117,8 @@ def _listing_of_manifests(files, known, class_names):
 
 
 def _listing_of_heads(source, files):
-    heads, passed_over = [], []
-    for file in files:
-        heads += _heads(file, passed_over)
+    passed_over = []
+    heads = [head for file in files for head in read_heads(file, passed_over)]
     if not heads:
         reason = f": {passed_over[0][0]}: {passed_over[0][1]}" if passed_over else ""
         raise UserError(f"{source}: no record can be read{reason}")
@@ -148,8 +155,19 @@ def _class_names(heads):
     return tuple(names.get(index, str(index)) for index in range(max(names) + 1))
 
 
-def _heads(file, passed_over):
-    """[(name, RecordHead)] of the records of a file; what is damaged is passed over."""
+def read_heads(file, passed_over):
+    """What the records of a file say of themselves.
+
+    Args:
+        file: str.
+        passed_over: list to which (name, reason) of the damaged ones is added.
+
+    Returns:
+        list of (name, RecordHead).
+
+    Raises:
+        UserError: the file cannot be read, or one has not exactly one label.
+    """
     heads = []
     try:
         size = storage.size_of(file)
@@ -172,7 +190,7 @@ def _heads(file, passed_over):
 
 
 def _head(path, opened, offset, length, start):
-    head = examples.parse_head(start, length)
+    head = examples.parse_head(opened, offset + framing.HEADER_SIZE, length, start)
     if head is not None and len(head.labels or head.texts) == 1:
         return head
     # The context does not come first, or is damaged, which only the whole record can tell.

@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
-from mvit_tf.data.records.storage import open_file
+from mvit_tf.data.records.storage import open_file, write_text
 from mvit_tf.errors import UserError
-from mvit_tf.files import write_text_atomically
 
 SUFFIX = "-manifest.json"
 FORMAT = "mvit_tf record set, version 1"
@@ -135,7 +133,7 @@ def write_manifest(path, manifest):
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in facts.items()]
     shards = ",\n".join(json.dumps(shard.to_dict()) for shard in manifest.shards)
     lines.append(f'"shards": [\n{shards}\n]')
-    write_text_atomically(Path(path), "{\n" + ",\n".join(lines) + "\n}\n")
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_manifest(path):

@@ -9,6 +9,7 @@ import numpy as np
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.records.encoding import Encoding
 from mvit_tf.data.records.manifest import SUFFIX
+from mvit_tf.data.records.storage import within
 from mvit_tf.errors import UserError
 
 # Videos in a file, where nothing else is asked for: some hundred MB of JPEG frames.
@@ -52,7 +53,7 @@ class Plan:
     @property
     def manifest_path(self):
         """Where the manifest is to be."""
-        return os.path.join(self.output, self.name + SUFFIX)
+        return within(self.output, self.name + SUFFIX)
 
     @property
     def options(self):

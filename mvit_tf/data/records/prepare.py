@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.records.manifest import Manifest, read_manifest, write_manifest
 from mvit_tf.data.records.plan import differences
 from mvit_tf.data.records.shards import Unfinished, encode_member, is_intact, write_shard
+from mvit_tf.data.records.storage import exists, is_remote
 from mvit_tf.data.video.decode_workers import DecodeWorkers
 from mvit_tf.errors import UserError
 from mvit_tf.files import held_file
@@ -40,11 +42,12 @@ def prepare(plan, make_shards, *, max_failure_share, show=lambda done, total: No
     """
     unfinished = Unfinished(plan)
     with _disk_errors(plan), contextlib.ExitStack() as stack:
-        unfinished.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            stack.enter_context(held_file(unfinished.folder / "lock"))
-        except BlockingIOError:
-            raise UserError(f"{plan.output}: another process prepares it just now") from None
+        if not is_remote(plan.output):  # Those have no locks.
+            os.makedirs(unfinished.folder, exist_ok=True)
+            try:
+                stack.enter_context(held_file(Path(unfinished.folder, "lock")))
+            except BlockingIOError:
+                raise UserError(f"{plan.output}: another process prepares it just now") from None
         try:
             known = _known_shards(plan, unfinished)
         except UserError:
@@ -76,7 +79,7 @@ def prepare(plan, make_shards, *, max_failure_share, show=lambda done, total: No
             tuple(shards[number] for number in range(plan.num_shards)),
         )
         _check_failures(manifest, max_failure_share)
-        write_manifest(Path(plan.manifest_path), manifest)
+        write_manifest(plan.manifest_path, manifest)
         stack.close()
         unfinished.remove()
     return manifest, found
@@ -136,9 +139,8 @@ def _known_shards(plan, unfinished):
     Raises:
         UserError: it made them of another list or with other options.
     """
-    manifest_path = Path(plan.manifest_path)
-    if manifest_path.exists():
-        manifest = read_manifest(str(manifest_path))
+    if exists(plan.manifest_path):
+        manifest = read_manifest(plan.manifest_path)
         names = manifest.class_names
         listed = {
             (one.source, one.segment): names[one.label]
@@ -181,8 +183,10 @@ def _disk_errors(plan):
     try:
         yield
     except OSError as error:
-        kept = "; finished files are kept, and the same command goes on"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{plan.output}: the disk is full{kept} when there is room") from None
+            raise UserError(
+                f"{plan.output}: the disk is full; finished files are kept, and the same command "
+                "goes on when there is room"
+            ) from None
         reason = error.strerror or error
-        raise UserError(f"{plan.output} cannot be written: {reason}{kept}") from None
+        raise UserError(f"{plan.output} cannot be written: {reason}") from None

@@ -62,10 +62,9 @@ def open_source(path):
             yield video
         return
     message = parse_record(path, *place)
-    lists = message.feature_lists.feature_list
-    if examples.FRAMES in lists:
+    if examples.frames_of(message) is not None:
         yield RecordReader(path, message)
-    elif examples.VIDEO in lists:
+    elif examples.VIDEO in message.feature_lists.feature_list:
         with video_within(path, message) as file, open_video(file) as video:
             yield video
     else:
@@ -122,7 +121,7 @@ class RecordReader:
 
     def __init__(self, path, message):
         self.path = path
-        self._frames = message.feature_lists.feature_list[examples.FRAMES].feature
+        self._frames = examples.frames_of(message)
         num_frames = len(self._frames)
         if not num_frames:
             raise DecodeError(path, "no_frames", "the record holds no frames")
@@ -170,9 +169,8 @@ class RecordReader:
                 raise self._damaged(index, error) from None
 
     def _picture(self, index):
-        content = self._frames[index].bytes_list.value
         try:
-            return Image.open(io.BytesIO(content[0] if content else b""))
+            return Image.open(io.BytesIO(self._frames[index]))
         except UnidentifiedImageError:
             raise self._damaged(index, "it is no picture") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -6,11 +6,12 @@ import json
 import os
 from pathlib import Path
 
+from mvit_tf.data.records import storage
 from mvit_tf.data.records.encoding import encode_video, record_data
 from mvit_tf.data.records.framing import framed, framed_size
 from mvit_tf.data.records.manifest import Failure, Record, Shard
 from mvit_tf.data.video.decoding import DecodeError
-from mvit_tf.files import remove_unfinished, write_atomically, write_text_atomically
+from mvit_tf.files import remove_unfinished
 
 _READ_BYTES = 2**22
 
@@ -24,11 +25,11 @@ class Unfinished:
 
     def __init__(self, plan):
         self._plan = plan
-        self.folder = Path(plan.output) / f".{plan.name}-unfinished"
+        self.folder = storage.within(plan.output, f".{plan.name}-unfinished")
 
     def plan_made(self):
         """(options, class_names, listed) of the plan that was begun here, or None."""
-        found = _read_json(self.folder / "plan.json")
+        found = _read_json(storage.within(self.folder, "plan.json"))
         if found is None:
             return None
         listed = {
@@ -39,14 +40,15 @@ class Unfinished:
 
     def begin(self):
         """Writes down what is begun, and removes what a killed run left half written."""
-        for folder in (self.folder, Path(self._plan.output)):
-            remove_unfinished(folder)
+        if not storage.is_remote(self.folder):
+            for folder in (self.folder, self._plan.output):
+                remove_unfinished(Path(folder))
         content = {
             "options": self._plan.options,
             "classes": list(self._plan.videos.class_names),
             "videos": [[*key, label] for key, label in self._plan.listed().items()],
         }
-        write_text_atomically(self.folder / "plan.json", json.dumps(content))
+        storage.write_text(storage.within(self.folder, "plan.json"), json.dumps(content))
 
     def shard(self, number):
         """The Shard that was finished, or None: then it is not, or one of its videos changed."""
@@ -58,21 +60,19 @@ class Unfinished:
     def finish(self, number, shard):
         """Notes that a file is complete."""
         content = {"shard": shard.to_dict(), "sizes": self._sizes(number)}
-        write_text_atomically(self._facts_of(number), json.dumps(content))
+        storage.write_text(self._facts_of(number), json.dumps(content))
 
     def remove(self):
         """Removes the folder, when the manifest is there."""
-        for path in self.folder.glob("*"):
-            path.unlink()
-        self.folder.rmdir()
+        storage.remove_folder(self.folder)
 
     def remove_if_empty(self):
         """Removes the folder where nothing was begun."""
         with contextlib.suppress(OSError):
-            self.folder.rmdir()
+            os.rmdir(self.folder)
 
     def _facts_of(self, number):
-        return self.folder / f"{self._plan.shard_name(number)}.json"
+        return storage.within(self.folder, f"{self._plan.shard_name(number)}.json")
 
     def _sizes(self, number):
         """Bytes of each video of a file: one that was mended is to be read again."""
@@ -81,10 +81,9 @@ class Unfinished:
 
 def is_intact(plan, shard):
     """Whether a file is there and has the checksum that it was written with."""
-    path = os.path.join(plan.output, shard.file)
     digest, size = hashlib.sha256(), 0
     try:
-        with open(path, "rb") as file:
+        with storage.open_file(storage.within(plan.output, shard.file)) as file:
             while piece := file.read(_READ_BYTES):
                 digest.update(piece)
                 size += len(piece)
@@ -150,13 +149,14 @@ def write_shard(plan, number, encoded):
                 )
                 offset += framed_size(len(data))
 
-    write_atomically(Path(plan.output) / name, fill)
+    storage.write_atomically(storage.within(plan.output, name), fill)
     return Shard(name, offset, digest.hexdigest(), tuple(records), tuple(failures))
 
 
 def _read_json(path):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with storage.open_file(path) as file:
+            return json.loads(file.read())
     except (OSError, ValueError):
         return None
 

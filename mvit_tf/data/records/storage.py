@@ -2,6 +2,10 @@
 
 import glob
 import os
+import tempfile
+from pathlib import Path
+
+from mvit_tf import files
 
 
 def is_remote(path):
@@ -30,6 +34,16 @@ def size_of(path):
         return file.size()
 
 
+def exists(path):
+    """Whether there is a file."""
+    if not is_remote(path):
+        return os.path.exists(path)
+    import tensorflow as tf
+
+    with _os_errors(path):
+        return tf.io.gfile.exists(path)
+
+
 def matching(pattern):
     """Sorted list of the files whose paths match."""
     if not is_remote(pattern):
@@ -55,6 +69,50 @@ def listed(folder):
         with _os_errors(folder):
             names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
     return sorted(within(folder, name) for name in names)
+
+
+def write_atomically(path, fill):
+    """`files.write_atomically`, on any file system.
+
+    On one of another machine, `fill` writes a temporary file of this one, which is copied: object
+    stores show an object only when it is complete.
+
+    Args:
+        path: str.
+        fill: function of the Path to write to.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if not is_remote(path):
+        files.write_atomically(Path(path), fill)
+        return
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder, _os_errors(path):
+        temporary = Path(folder) / path.rsplit("/", 1)[1]
+        fill(temporary)
+        tf.io.gfile.makedirs(path.rsplit("/", 1)[0])
+        tf.io.gfile.copy(str(temporary), path, overwrite=True)
+
+
+def write_text(path, text):
+    """`write_atomically` of a text in UTF-8; file names in it as `files.printable`."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(files.printable(text).encode()))
+
+
+def remove_folder(folder):
+    """Removes a folder of files, if it is there."""
+    if is_remote(folder):
+        import tensorflow as tf
+
+        with _os_errors(folder):
+            if tf.io.gfile.isdir(folder):
+                tf.io.gfile.rmtree(folder)
+    elif os.path.isdir(folder):
+        for path in Path(folder).iterdir():
+            path.unlink()
+        os.rmdir(folder)
 
 
 class _RemoteFile:

@@ -34,6 +34,6 @@ def test_options_of_no_runner(tmp_path, capsys):
 
 
 def test_beam_is_named_where_it_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.setitem(sys.modules, "apache_beam.runners", None)
     with pytest.raises(UserError, match=r"pip install 'mvit_tf\[beam\]'"):
         BeamShards("DirectRunner", [], 60.0)
