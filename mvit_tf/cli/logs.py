@@ -77,6 +77,13 @@ def follow_logging_flags() -> None:
             logging.root.removeHandler(shown)
 
 
+def log_to_file(error: str) -> None:
+    """Logs what ended a program, if absl keeps a log file; the console was told already."""
+    handler = absl_logging.get_absl_handler()
+    if handler in logging.root.handlers and handler.python_handler.stream is not sys.stderr:
+        absl_logging.error(error)
+
+
 def _make_printable(record):
     """File names need not be text, which a log file is."""
     record.msg, record.args = printable(record.getMessage()), ()

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mvit_tf.cli.logs import console_lines
+from mvit_tf.cli.logs import console_lines, log_to_file
 from mvit_tf.errors import FormerNameWarning, UserError
 
 USER_ERROR_STATUS = 2
@@ -75,17 +75,17 @@ def run_cli(main: Callable[[], int | None]) -> int:
         a new name (a `FormerNameWarning`) is said in one line too.
     """
     _print_anything()
-    with warnings.catch_warnings(), console_lines():
-        warnings.showwarning = _show_in_one_line(warnings.showwarning)
-        try:
-            with interrupted_by(signal.SIGINT):
-                return main() or 0
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return USER_ERROR_STATUS
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return INTERRUPTED_STATUS
+    try:
+        with warnings.catch_warnings(), console_lines(), interrupted_by(signal.SIGINT):
+            warnings.showwarning = _show_in_one_line(warnings.showwarning)
+            return main() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        log_to_file(str(error))
+        return USER_ERROR_STATUS
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED_STATUS
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import mvit_tf
 from absl import flags, logging
 from mvit_tf.cli.logs import follow_logging_flags
 from mvit_tf.cli.startup import run_cli
+from mvit_tf.errors import UserError
 
 def main():
     flags.FLAGS(sys.argv)
@@ -20,6 +21,8 @@ def main():
     exec(compile(lines, os.path.join(mvit_tf.__path__[0], "any.py"), "exec"), {"logging": logging})
     logging.info("of another")
     logging.warning("another warns")
+    if len(sys.argv) > 2:
+        raise UserError("no such folder")
 
 sys.exit(run_cli(main))
 """
@@ -45,14 +48,17 @@ def test_verbosity_silences():
 
 
 def test_log_dir_keeps_a_file_with_prefixes(tmp_path):
-    done = run(f"--log_dir={tmp_path / 'logs'}")
+    done = run(f"--log_dir={tmp_path / 'logs'}", "fails")
     assert done.stdout == "said of a.mp4\n", done.stderr
-    assert done.stderr == "warning: caf\\udce9\nWARNING:absl:another warns\n"
+    told, ended = "warning: caf\\udce9\nWARNING:absl:another warns\n", "error: no such folder\n"
+    assert done.stderr == told + ended
     (link,) = [path for path in (tmp_path / "logs").iterdir() if path.is_symlink()]
     info, warning, *others = link.read_text().splitlines()
     assert info.startswith("I") and info.endswith("] said of a.mp4")
     assert warning.startswith("W") and warning.endswith("] caf\\udce9")
-    assert [line.partition("] ")[2] for line in others] == ["of another", "another warns"]
+    assert [line.partition("] ")[2] for line in others] == [
+        "of another", "another warns", "no such folder",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("flag", "shown"), [("alsologtostderr", True), ("logtostderr", False)])
