@@ -10,6 +10,7 @@ import os
 import socket
 import warnings
 
+import numpy as np
 import tensorflow as tf
 
 from mvit_tf.data import transforms
@@ -84,6 +85,7 @@ def served_dataset(
     start_epoch=0,
     seed,
     service,
+    repeated_augmentation=1,
 ):
     """Batches of random, augmented clips, as of `pipeline.train_dataset`.
 
@@ -92,11 +94,12 @@ def served_dataset(
 
     Args:
         video_list: VideoList of records whose frames are pictures.
-        sampling, preprocessing, augmentation, batch_size, epochs, start_epoch, seed: see there.
+        sampling, preprocessing, augmentation, batch_size, epochs, start_epoch, seed,
+        repeated_augmentation: see there.
         service: str, "host:port" of the dispatcher.
 
     Returns:
-        tf.data.Dataset of (float32 (B, T, H, W, 3), int64 (B,)).
+        tf.data.Dataset of (float32 (B, T, H, W, 3), float32 (B, K)).
 
     Raises:
         UserError: fewer videos than a batch, one that is no record, or an option that needs
@@ -117,8 +120,9 @@ def served_dataset(
     # The workers have current folders of their own.
     files = tf.constant([file if "://" in file else os.path.abspath(file) for file, _ in places])
     offsets = tf.constant([offset for _, offset in places], tf.int64)
-    labels = tf.constant(video_list.labels, tf.int64)
-    per_epoch = steps_per_epoch(video_list, batch_size) * batch_size
+    labels = _timed_labels(video_list)
+    per_batch = batch_size // repeated_augmentation
+    per_epoch = steps_per_epoch(video_list, batch_size, repeated_augmentation) * per_batch
 
     def load(epoch, position):
         order = tf.stack([seed, epoch])
@@ -126,12 +130,16 @@ def served_dataset(
         record = _records_from(files[video], offsets[video]).take(1)
         clip_seed = tf.random.fold_in(tf.stack([seed, epoch]), position)
 
-        def clip(data):
-            frames = _decoded_clip(data, sampling, clip_seed)
-            clip = transforms.training_preprocess(frames, preprocessing, augmentation, clip_seed)
-            return clip, labels[video]
+        def clips_of_record(data):
+            frames, moments = _decoded_clip(data, sampling, clip_seed)
+            clips = [
+                transforms.training_preprocess(frames, preprocessing, augmentation, key)
+                for key in tf.unstack(tf.random.split(clip_seed, repeated_augmentation))
+            ]
+            target = _target(labels[video], moments, video_list.num_classes)
+            return tf.stack(clips), tf.stack([target] * repeated_augmentation)
 
-        return record.map(clip)
+        return record.map(clips_of_record)
 
     def clips_of(epoch):
         positions = tf.data.Dataset.range(per_epoch)
@@ -149,7 +157,30 @@ def served_dataset(
         # That options of a dataset within a dataset cannot be read; nobody reads them.
         warnings.filterwarnings("ignore", message="To make it possible to preserve tf.data options")
         dataset = tf.data.Dataset.range(start_epoch, epochs).flat_map(clips_of)
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    # What comes is the clips of one video; those of a batch of videos stand side by side.
+    return dataset.unbatch().batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _timed_labels(video_list):
+    """float64 (videos, L, 3): label, start and end of each; rows are filled up by the label -1."""
+    rows = []
+    for index in range(len(video_list)):
+        timed = () if video_list.intervals is None else video_list.intervals[index]
+        always = set(video_list.labels_of(index)) - {label for label, _, _ in timed}
+        rows.append([*timed, *((label, -np.inf, np.inf) for label in sorted(always))])
+    table = np.full((len(rows), max(map(len, rows), default=0), 3), -1.0)
+    for row, labels in zip(table, rows, strict=True):
+        row[: len(labels)] = labels or np.empty((0, 3))
+    return tf.constant(table, tf.float64)
+
+
+def _target(labels, moments, num_classes):
+    """`VideoList.target` in TensorFlow's graph, float32 (K,)."""
+    label, start, end = tf.unstack(labels, axis=1)
+    counts = (start <= tf.reduce_max(moments)) & (tf.reduce_min(moments) < end)
+    classes = tf.where(counts, tf.cast(label, tf.int64), -1)
+    # The label -1 is a row of zeros.
+    return tf.reduce_max(tf.one_hot(classes, num_classes), axis=0)
 
 
 def _records_from(file, offset):
@@ -213,7 +244,11 @@ def clip_indices(start, num_frames, fps, sampling):
 
 
 def _decoded_clip(data, sampling, seed):
-    """The frames of one random clip of a serialised SequenceExample, uint8 (T, H, W, 3)."""
+    """The frames of one random clip of a serialised SequenceExample, and their moments.
+
+    Returns:
+        uint8 (T, H, W, 3), and float64 (T,), seconds after the first frame.
+    """
     context, sequences = tf.io.parse_single_sequence_example(
         data,
         context_features={
@@ -230,4 +265,5 @@ def _decoded_clip(data, sampling, seed):
         tf.gather(encoded, indices),
         fn_output_signature=tf.uint8,
     )
-    return tf.ensure_shape(frames, [sampling.num_frames, None, None, 3])
+    frames = tf.ensure_shape(frames, [sampling.num_frames, None, None, 3])
+    return frames, tf.cast(indices, tf.float64) / fps

@@ -252,6 +252,11 @@ def _check_combinations(experiment: Experiment, source: str):
             f"{source}: train.batch_size={train.batch_size} must be a multiple of "
             f"data.repeated_augmentation={data.repeated_augmentation}, the clips of each video"
         )
+    if data.service is not None and data.balanced_sampling:
+        raise UserError(
+            f"{source}: data.service and data.balanced_sampling are both set; keep one: the "
+            "workers of a service take each record once"
+        )
     if data.train is not None and data.tfds_name is not None:
         raise UserError(f"{source}: data.train and data.tfds_name are both set; keep one")
     if train.warmup_epochs >= train.epochs:

@@ -143,6 +143,8 @@ class DataSection(_ClipKeys):
             training; `None` is one for each processor, 0 decodes in the training process.
         decode_time_limit: seconds without a frame after which a worker is stopped and its video
             counts as one that cannot be decoded.
+        service: "HOST:PORT" of the dispatcher of a tf.data service that decodes and augments the
+            records to train on, see `mvit data-service`; `None` does it here.
         seed: of the validation split, the order of the videos and the augmentation.
     """
 
@@ -171,6 +173,7 @@ class DataSection(_ClipKeys):
     decode_threads: Count | None = None
     decode_workers: Annotated[int, Field(ge=0)] | None = None
     decode_time_limit: Annotated[Positive, Field(le=threading.TIMEOUT_MAX)] = 120.0
+    service: str | None = None
     seed: Seed = 0
 
 

@@ -14,6 +14,7 @@ from mvit_tf.data.lists.data_checks import remarks
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
+from mvit_tf.data.service import served_dataset
 from mvit_tf.data.video.decode_workers import DecodeWorkers, available_processors
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit
@@ -207,22 +208,28 @@ def _training_clips(experiment, videos, *, start_epoch: int, ledger, workers) ->
             "data.mixup_alpha and data.cutmix_alpha mix the clips of a batch: train.batch_size "
             "must be at least 2, or both of them 0"
         )
-    batches = train_dataset(
-        videos,
-        sampling=experiment.clip_sampling(),
-        preprocessing=experiment.preprocessing(),
-        augmentation=augmentation,
-        batch_size=batch_size,
-        epochs=experiment.train.epochs,
-        start_epoch=start_epoch,
-        seed=experiment.data.seed,
-        ledger=ledger,
-        repeated_augmentation=repeats,
-        balanced_sampling=experiment.data.balanced_sampling,
-        workers=workers,
-        num_parallel=experiment.data.decode_threads,
-        tolerated_damage=experiment.data.tolerated_damage,
-    )
+    clips = {
+        "sampling": experiment.clip_sampling(),
+        "preprocessing": experiment.preprocessing(),
+        "augmentation": augmentation,
+        "batch_size": batch_size,
+        "epochs": experiment.train.epochs,
+        "start_epoch": start_epoch,
+        "seed": experiment.data.seed,
+        "repeated_augmentation": repeats,
+    }
+    if experiment.data.service is not None:
+        batches = served_dataset(videos, **clips, service=experiment.data.service)
+    else:
+        batches = train_dataset(
+            videos,
+            **clips,
+            ledger=ledger,
+            balanced_sampling=experiment.data.balanced_sampling,
+            workers=workers,
+            num_parallel=experiment.data.decode_threads,
+            tolerated_damage=experiment.data.tolerated_damage,
+        )
     if not augmentation.mixes:
         return batches
     first = start_epoch * steps_per_epoch(videos, batch_size, repeats)

@@ -42,8 +42,14 @@ def test_each_clip_comes_once_an_epoch(tmp_path):
     count = 7
     make_set(class_folders(tmp_path / "videos", count=count), tmp_path / "set", num_shards=3)
     records = load_video_list(str(tmp_path / "set"))
-    # A class of its own for each video, so that a label tells which one a clip is of.
-    videos = VideoList(records.paths, tuple(range(count)), tuple("abcdefg"))
+    # A class of its own for each video, so that a label tells which one a clip is of; "h" counts
+    # in the middle of it.
+    videos = VideoList(
+        records.paths,
+        tuple((number, 7) for number in range(count)),
+        tuple("abcdefgh"),
+        intervals=(((7, 0.2, 0.3),),) * count,
+    )
     preprocessing = Preprocessing(size=(64, 80), short_side=64)
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(serving(ready=r"dispatcher on port (\d+)"))[1]
@@ -55,27 +61,36 @@ def test_each_clip_comes_once_an_epoch(tmp_path):
             sampling=SAMPLING,
             preprocessing=preprocessing,
             augmentation=WHOLE,
-            batch_size=1,
+            batch_size=2,
             epochs=5,
             start_epoch=2,
             seed=1,
             service=address,
+            repeated_augmentation=2,
         )
-        taken = [(clip[0].numpy(), int(label[0])) for clip, label in batches]
+        taken = [(clips.numpy(), targets.numpy()) for clips, targets in batches]
     assert len(taken) == 3 * count
     for epoch in range(3):
-        labels = [label for _, label in taken[epoch * count : (epoch + 1) * count]]
+        labels = [
+            int(targets[0].argmax()) for _, targets in taken[epoch * count : (epoch + 1) * count]
+        ]
         assert sorted(labels) == list(range(count))
     # Frames at the rule's distances, and the first one another from epoch to epoch.
     starts = collections.defaultdict(set)
-    for clip, label in taken:
+    for (clip, again), targets in taken:
+        np.testing.assert_array_equal(clip, again)
+        np.testing.assert_array_equal(targets[0], targets[1])
+        label = int(targets[0].argmax())
         numbers = read_numbers(denormalise(clip, preprocessing))
+        expected = videos.target(label, numbers[0] / 30, numbers[-1] / 30)
+        np.testing.assert_array_equal(targets[0], expected)
         possible = [SAMPLING.indices(numbers[0] + part, 30, 30) for part in np.arange(0, 1, 0.05)]
         assert numbers.tolist() in [indices.tolist() for indices in possible]
         with open_source(videos.paths[label]) as record:
             assert numbers[-1] < record.info.num_frames
         starts[label].add(numbers[0])
     assert max(map(len, starts.values())) > 1
+    assert {targets[0, 7] for _, targets in taken} == {0, 1}
 
 
 @pytest.mark.parametrize("rule", ["linspace", "stride"])
