@@ -69,7 +69,7 @@ def test_validation_comes_every_few_epochs_and_after_the_last(tmp_path):
 
     def validate():
         loss, accuracy = next(scores)
-        return SimpleNamespace(loss=loss, top1_of_decoded=accuracy)
+        return SimpleNamespace(loss=loss, metric="accuracy", score=accuracy)
 
     saver = Checkpoints(store=CheckpointStore(tmp_path), progress=Progress())
     history = linear_model(0.125).fit(
