@@ -8,7 +8,7 @@ train_log.csv             one row an epoch
 tensorboard/              the same for TensorBoard
 outcomes.jsonl            what became of each training video asked for
 evaluation.json           the multi-view evaluation
-plots/                    training curves, confusion matrix
+plots/                    training curves; confusion matrix, or average precision of each class
 export/<version>/         SavedModels
 """
 
