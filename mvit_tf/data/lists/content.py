@@ -4,7 +4,8 @@ import collections
 import hashlib
 import os
 
-from mvit_tf.data.records.reading import parse_record_name, record_content
+from mvit_tf.data.records.index import record_content
+from mvit_tf.data.records.reading import parse_record_name
 
 _END = 64 * 1024
 

@@ -105,7 +105,10 @@ def test_goes_on_where_it_was_interrupted(videos, tmp_path):
     (folder / ".writing-1.set-00003-of-00004.tfrecord").write_bytes(b"half")
     file = folder / "set-00001-of-00004.tfrecord"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
+    other = folder / ".writing-1.set-2-00000-of-00004.tfrecord"  # Of a set called set-2.
+    other.touch()
     make_set(videos, folder, num_shards=4, make_shards=interrupted_after(9, makes))
+    other.unlink()
     assert makes == [4, 3, 2]
     assert contents(folder) == contents(tmp_path / "whole")
     # A finished set is made again where it is damaged, and only there.
