@@ -50,7 +50,7 @@ def record_files(source):
         raise UserError(f"{source} holds several record sets; give the manifest of one: {named}")
     if manifests:
         return _files_of(manifests[0])
-    if any(map(is_record_file, found)):
+    if any(map(is_record_file, found)) and not any(map(_is_class_folder, found)):
         raise UserError(
             f"{source}: files of records without a manifest; run `mvit prepare` again if it was "
             f"interrupted, or give them by a pattern: '{storage.within(source, '*.tfrecord')}'"
@@ -118,6 +118,10 @@ def _remote_records(folder):
         for shard in read_manifest(path).shards
         for record in shard.records
     }
+
+
+def _is_class_folder(path):
+    return os.path.isdir(path) and not os.path.basename(path).startswith(".")
 
 
 def _files_of(manifest):

@@ -195,3 +195,9 @@ def test_one_process_at_a_time(videos, tmp_path):
 def test_options_out_of_range(videos, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         planned(videos, tmp_path, **options)
+
+
+def test_a_folder_within_the_source_is_refused(videos):
+    for output in (videos, videos / "set"):
+        with pytest.raises(UserError, match="is within"):
+            planned(videos, output)
