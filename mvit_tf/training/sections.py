@@ -104,8 +104,8 @@ class DataSection(_ClipKeys):
     mixup_alpha, cutmix_alpha, mixup_switch_prob, mixup_prob.
 
     Attributes:
-        train: training videos: a folder with one folder per class, or a list in a form of
-            `mvit_tf.data.lists.list_formats`.
+        train: training videos: a folder with one folder per class, a list in a form of
+            `mvit_tf.data.lists.list_formats`, or a record set (docs/records.md).
         validation: validation videos, in any of these forms.
         tfds_name: a video set of TensorFlow Datasets, such as "ucf101", in place of `train`; its
             split is `train_split`, and held out is `validation_split`, if that is set.

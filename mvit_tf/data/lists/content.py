@@ -6,7 +6,8 @@ import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from mvit_tf.data.records.reading import parse_record_name, record_content
+from mvit_tf.data.records.index import record_content
+from mvit_tf.data.records.reading import parse_record_name
 
 _END = 64 * 1024
 # Files looked at at once: on a network folder each takes a while, in which nothing is to be done.

@@ -271,7 +271,7 @@ def _sequence_example():
     )
     # A pool of its own: TensorFlow's has messages of these names in this process or not.
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
+    pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("mvit_tf.SequenceExample"))
 
 

@@ -1,12 +1,13 @@
 """Every record of a set with its label: the list of videos that a record set is."""
 
+import functools
 import os
 
 from mvit_tf.data.lists.class_names import one_spelling
 from mvit_tf.data.lists.entries import Entry, Listing
 from mvit_tf.data.records import examples, framing, storage
 from mvit_tf.data.records.manifest import SUFFIX, read_manifest
-from mvit_tf.data.records.reading import is_record_file, record_name
+from mvit_tf.data.records.reading import is_record_file, parse_record_name, record_name
 from mvit_tf.errors import UserError
 
 
@@ -49,7 +50,7 @@ def record_files(source):
         raise UserError(f"{source} holds several record sets; give the manifest of one: {named}")
     if manifests:
         return _files_of(manifests[0])
-    if any(map(is_record_file, found)):
+    if any(map(is_record_file, found)) and not any(map(_is_class_folder, found)):
         raise UserError(
             f"{source}: files of records without a manifest; run `mvit prepare` again if it was "
             f"interrupted, or give them by a pattern: '{storage.within(source, '*.tfrecord')}'"
@@ -81,6 +82,46 @@ def read_records(source, files):
             (class_names,) = names
             return _listing_of_manifests(files, known, class_names)
     return _listing_of_heads(source, files)
+
+
+def record_content(path):
+    """What tells the record named `path` from others, without reading all of it.
+
+    On another machine, it is what the manifest says: asking for each record would take hours.
+
+    Returns:
+        (bytes of its data, text of its checksum); (None, None) where it cannot be read.
+    """
+    file, offset = parse_record_name(path)
+    try:
+        if storage.is_remote(file):
+            found = _remote_records(os.path.dirname(file)).get(path)
+            if found is not None:
+                return found
+        with storage.open_file(file) as opened:
+            length, crc = framing.stored_crc(opened, offset)
+    except (OSError, framing.CorruptRecord, UserError):
+        return None, None
+    return length, f"crc32c-{length}-{crc:08x}"
+
+
+@functools.lru_cache(maxsize=4)
+def _remote_records(folder):
+    """Name of a record -> (bytes of its data, checksum), of all manifests in a folder."""
+    return {
+        record_name(storage.within(folder, shard.file), record.offset): (
+            record.length,
+            f"sha256-{shard.sha256}-{record.offset}",
+        )
+        for path in storage.listed(folder)
+        if path.endswith(SUFFIX)
+        for shard in read_manifest(path).shards
+        for record in shard.records
+    }
+
+
+def _is_class_folder(path):
+    return os.path.isdir(path) and not os.path.basename(path).startswith(".")
 
 
 def _files_of(manifest):

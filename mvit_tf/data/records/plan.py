@@ -9,7 +9,7 @@ import numpy as np
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.records.encoding import Encoding
 from mvit_tf.data.records.manifest import SUFFIX
-from mvit_tf.data.records.storage import within
+from mvit_tf.data.records.storage import is_remote, within
 from mvit_tf.errors import UserError
 
 # Videos in a file, where nothing else is asked for: some hundred MB of JPEG frames.
@@ -81,7 +81,7 @@ def make_plan(videos, source, output, *, name, encoding, num_shards=None):
         num_shards: int, or None for about one for 64 videos.
 
     Raises:
-        UserError: no videos, or more files than videos, or a bad name.
+        UserError: no videos, more files than videos, a bad name, or a folder within the source.
     """
     if not len(videos):
         raise UserError(f"{source} holds no videos")
@@ -100,7 +100,10 @@ def make_plan(videos, source, output, *, name, encoding, num_shards=None):
             f"{len(videos)} videos"
         )
     base = os.path.abspath(source)
-    base = base if os.path.isdir(base) else os.path.dirname(base)
+    if not os.path.isdir(base):
+        base = os.path.dirname(base)
+    elif not is_remote(output) and (os.path.abspath(output) + os.sep).startswith(base + os.sep):
+        raise UserError(f"{output} is within {source}, where it would be taken for a class folder")
     sources = tuple(_below(base, path) for path in videos.paths)
     return Plan(videos, sources, output, name, encoding, num_shards)
 

@@ -89,21 +89,6 @@ def parse_record(path, file, offset):
         raise DecodeError(path, "corrupt_record", str(error)) from None
 
 
-def record_content(path):
-    """What tells the record named `path` from others, without reading all of it.
-
-    Returns:
-        (bytes of its data, text of its length and checksum); (None, None) where it cannot be read.
-    """
-    file, offset = parse_record_name(path)
-    try:
-        with open_file(file) as opened:
-            length, crc = framing.stored_crc(opened, offset)
-    except (OSError, framing.CorruptRecord):
-        return None, None
-    return length, f"crc32c-{length}-{crc:08x}"
-
-
 class RecordReader:
     """A record whose frames are pictures, with what `VideoReader` has.
 

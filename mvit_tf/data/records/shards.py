@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 from mvit_tf.data.records import storage
@@ -11,7 +12,7 @@ from mvit_tf.data.records.encoding import encode_video, record_data
 from mvit_tf.data.records.framing import framed, framed_size
 from mvit_tf.data.records.manifest import Failure, Record, Shard
 from mvit_tf.data.video.decoding import DecodeError
-from mvit_tf.files import remove_unfinished
+from mvit_tf.files import TEMPORARY_PREFIX, remove_unfinished
 
 _READ_BYTES = 2**22
 
@@ -41,8 +42,8 @@ class Unfinished:
     def begin(self):
         """Writes down what is begun, and removes what a killed run left half written."""
         if not storage.is_remote(self.folder):
-            for folder in (self.folder, self._plan.output):
-                remove_unfinished(Path(folder))
+            remove_unfinished(Path(self.folder))
+            self._remove_half_written()
         content = {
             "options": self._plan.options,
             "classes": list(self._plan.videos.class_names),
@@ -70,6 +71,15 @@ class Unfinished:
         """Removes the folder where nothing was begun."""
         with contextlib.suppress(OSError):
             os.rmdir(self.folder)
+
+    def _remove_half_written(self):
+        """Removes temporary files of this set; another may be made in the same folder."""
+        name = re.escape(self._plan.name)
+        file = rf"{name}-([0-9]+-of-[0-9]+\.tfrecord|manifest\.json)"
+        form = rf"{re.escape(TEMPORARY_PREFIX)}[0-9]+\.{file}"
+        for path in Path(self._plan.output).iterdir():
+            if re.fullmatch(form, path.name):
+                path.unlink()
 
     def _facts_of(self, number):
         return storage.within(self.folder, f"{self._plan.shard_name(number)}.json")

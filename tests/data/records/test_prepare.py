@@ -105,7 +105,10 @@ def test_goes_on_where_it_was_interrupted(videos, tmp_path):
     (folder / ".writing-1.set-00003-of-00004.tfrecord").write_bytes(b"half")
     file = folder / "set-00001-of-00004.tfrecord"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
+    other = folder / ".writing-1.set-2-00000-of-00004.tfrecord"  # Of a set called set-2.
+    other.touch()
     make_set(videos, folder, num_shards=4, make_shards=interrupted_after(9, makes))
+    other.unlink()
     assert makes == [4, 3, 2]
     assert contents(folder) == contents(tmp_path / "whole")
     # A finished set is made again where it is damaged, and only there.
@@ -192,3 +195,9 @@ def test_one_process_at_a_time(videos, tmp_path):
 def test_options_out_of_range(videos, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         planned(videos, tmp_path, **options)
+
+
+def test_a_folder_within_the_source_is_refused(videos):
+    for output in (videos, videos / "set"):
+        with pytest.raises(UserError, match="is within"):
+            planned(videos, output)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from mvit_tf.cli.main import main
+from mvit_tf.data.lists.content import checksum, size_of
 from mvit_tf.data.lists.video_list import load_video_list
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views
@@ -30,6 +31,10 @@ def test_made_and_read_elsewhere(tmp_path):
         found = load_video_list(source)
         assert found.paths[1].startswith(f"{folder}/set-00000-of-00002.tfrecord#")
         assert found.labels == load_video_list(tmp_path / "set").labels
+    assert [size_of(path) for path in found.paths] == [
+        size_of(path) for path in load_video_list(tmp_path / "set").paths
+    ]
+    assert len({checksum(path) for path in found.paths}) == len(found)
     ledger = OutcomeLedger()
     with DecodeWorkers(1) as workers:
         views = [
