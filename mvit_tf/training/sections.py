@@ -107,7 +107,8 @@ class DataSection(_ClipKeys):
         train: training videos: a folder with one folder per class, or a list in a form of
             `mvit_tf.data.lists.list_formats`.
         validation: validation videos, in any of these forms.
-        train_split: what the column `split` of the list `train` says of the videos to take.
+        train_split: what the list `train` says, in its column `split` or the one that is it by
+            what it holds, of the videos to take.
         validation_split: the same of `validation`, which may be the same list.
         validation_fraction: share of each class of `train` held out when there is no `validation`.
         group_by: what keeps videos of one source on one side of the split: a column of the list,
