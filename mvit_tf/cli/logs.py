@@ -38,7 +38,10 @@ class ConsoleHandler(logging.Handler):
 
 @contextlib.contextmanager
 def console_lines() -> Iterator[None]:
-    """Context in which a `ConsoleHandler` shows all from `absl.logging.INFO` up."""
+    """Context in which one `ConsoleHandler` shows all from `absl.logging.INFO` up."""
+    if _console_handlers():
+        yield
+        return
     handler, before = ConsoleHandler(), absl_logging.get_verbosity()
     logging.root.addHandler(handler)
     absl_logging.set_verbosity(absl_logging.INFO)
@@ -73,8 +76,12 @@ def follow_logging_flags() -> None:
     handler.addFilter(_make_printable)
     absl_logging.use_absl_handler()
     if to_stderr:
-        for shown in [h for h in logging.root.handlers if isinstance(h, ConsoleHandler)]:
+        for shown in _console_handlers():
             logging.root.removeHandler(shown)
+
+
+def _console_handlers():
+    return [handler for handler in logging.root.handlers if isinstance(handler, ConsoleHandler)]
 
 
 def log_to_file(error: str) -> None:

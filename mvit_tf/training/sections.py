@@ -110,7 +110,8 @@ class DataSection(_ClipKeys):
         tfds_name: a video set of TensorFlow Datasets, such as "ucf101", in place of `train`; its
             split is `train_split`, and held out is `validation_split`, if that is set.
         tfds_data_dir: where that is built; `None` is ~/tensorflow_datasets.
-        train_split: what the column `split` of the list `train` says of the videos to take.
+        train_split: what the list `train` says, in its column `split` or the one that is it by
+            what it holds, of the videos to take.
         validation_split: the same of `validation`, which may be the same list.
         validation_fraction: share of each class of `train` held out when there is no `validation`.
         group_by: what keeps videos of one source on one side of the split: a column of the list,
