@@ -20,7 +20,7 @@ _CLIP_COUNTS, _TINY_CLIP_COUNTS = (1, 5, 10), (2,)
 _USES = ("train", "evaluate", "predict", "predict export")
 _MEMORY_FILES = 2
 _FIRST_MARK = 1000
-_AUGMENTED_CLIPS, _TINY_AUGMENTED_CLIPS = 50, 2
+_AUGMENTED_CLIPS, _TINY_AUGMENTED_CLIPS = 20, 2
 _AUGMENTATIONS = {
     "flip": {},
     "RandAugment": {"rand_augment": "rand-m7-n4-mstd0.5-inc1"},
