@@ -13,6 +13,7 @@ import sys
 
 from mvit_tf.cli.arguments import positive_int
 from mvit_tf.errors import UserError
+from mvit_tf.urls import without_secrets
 
 NAME = "predict"
 SUMMARY = "the most probable classes of videos, by a trained, exported or published model"
@@ -52,9 +53,10 @@ def run(arguments: argparse.Namespace) -> None:
     from mvit_tf.data.video.decoding import DecodeError
 
     failed = 0
-    for video in videos:
+    for path in videos:
+        video = without_secrets(path)
         try:
-            (prediction,) = predictor.predict_videos([video])
+            (prediction,) = predictor.predict_videos([path])
         except DecodeError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)

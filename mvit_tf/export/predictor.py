@@ -16,6 +16,8 @@ from mvit_tf.data.transforms import evaluation_preprocess
 from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
 from mvit_tf.export.saved_model import SIGNATURE
+from mvit_tf.files import local_copy
+from mvit_tf.remote_path import RemotePath, as_path
 
 _WEIGHTS_SUFFIXES = (".h5", ".pth", ".pyth", ".pt", ".safetensors")
 
@@ -132,7 +134,7 @@ class SavedModelPredictor(VideoPredictor):
         self.directory = find_version(path)
         super().__init__(load_metadata(self.directory))
         # Held because the signature's variables live only as long as the loaded object.
-        self._loaded = tf.saved_model.load(str(self.directory))
+        self._loaded = tf.saved_model.load(os.fspath(self.directory))
         self._serve = self._loaded.signatures[SIGNATURE]
 
     def _clips(self, path, sampling, num_clips):
@@ -152,9 +154,10 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
     Raises:
         UserError: nothing of that kind lies there, or it does not know its frames and classes.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.suffix == ".keras" and path.is_file():
-        return ModelPredictor(_load_keras_file(path))
+        with local_copy(path) as file:
+            return ModelPredictor(_load_keras_file(file))
     if path.suffix in _WEIGHTS_SUFFIXES and path.is_file():
         raise UserError(
             f"{path} holds weights alone; name their model: mvit predict --model NAME "
@@ -165,7 +168,7 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
     return SavedModelPredictor(path)
 
 
-def _trained_predictor(path: Path) -> ModelPredictor:
+def _trained_predictor(path: Path | RemotePath) -> ModelPredictor:
     from mvit_tf.training.experiment import load_experiment
     from mvit_tf.training.model_directory import ModelDirectory
     from mvit_tf.training.trained_model import load_trained_model

@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.files import write_text_atomically
+from mvit_tf.remote_path import as_path
+from mvit_tf.urls import without_secrets
 
 _PADDING = -1
 
@@ -47,10 +49,10 @@ class EvaluationReport:
     confusion_matrix: list[list[int]]
     missing: list[dict]
 
-    def write(self, path: str | Path, **context):
+    def write(self, path: str | os.PathLike, **context):
         """Writes the report as JSON, after `context` (what was evaluated and how)."""
         text = json.dumps({**context, **dataclasses.asdict(self)}, indent=2)
-        write_text_atomically(Path(path), text + "\n")
+        write_text_atomically(as_path(path), without_secrets(text) + "\n")
 
 
 class ViewPredictor:

@@ -18,6 +18,7 @@ from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import FormerNameWarning, UserError, did_you_mean
 from mvit_tf.files import write_text_atomically
 from mvit_tf.models import MViTConfig, get_config
+from mvit_tf.remote_path import as_path
 from mvit_tf.training.experiment_text import OVERRIDE_SOURCE, parse_overrides, read_yaml
 from mvit_tf.training.sections import (
     DERIVED_MODEL_FIELDS,
@@ -115,7 +116,7 @@ def load_experiment(config_file: str | Path | None = None, overrides: str = "") 
 def save_experiment(experiment: Experiment, path: str | Path):
     """Writes every key with its value, so that `load_experiment(path)` gives it back."""
     text = yaml.dump(_plain(experiment.as_dict()), Dumper=_Dumper, sort_keys=False)
-    write_text_atomically(Path(path), text)
+    write_text_atomically(as_path(path), text)
 
 
 class _Dumper(yaml.SafeDumper):

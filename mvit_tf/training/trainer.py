@@ -1,6 +1,7 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_datas
 from mvit_tf.data.video.decode_workers import DecodeWorkers, available_processors
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit
+from mvit_tf.remote_path import RemotePath
 from mvit_tf.training import callbacks
 from mvit_tf.training.checkpoints import Progress, restore
 from mvit_tf.training.distribution import (
@@ -41,6 +43,7 @@ from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.optimizer import ReplicaAdamW
 from mvit_tf.training.precision import slow_bfloat16
 from mvit_tf.training.schedule import warmup_cosine
+from mvit_tf.urls import without_secrets
 
 MODES = ("train", "eval", "train_and_eval", "export")
 
@@ -48,8 +51,8 @@ MODES = ("train", "eval", "train_and_eval", "export")
 def run(
     *,
     mode: str,
-    model_dir: str | Path,
-    config_file: str | Path | None = None,
+    model_dir: str | os.PathLike,
+    config_file: str | os.PathLike | None = None,
     overrides: str = "",
 ):
     """Runs one experiment.
@@ -143,6 +146,8 @@ def _train(experiment, directory, strategy):
             shuffle=False,
             verbose=1 if sys.stdout.isatty() else 2,
             callbacks=[
+                # First, so that a training which must end writes nothing more.
+                keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: directory.check_lock()),
                 callbacks.NonFiniteLossStop(steps_per_epoch=steps),
                 callbacks.EpochMetrics(
                     validate=validate,
@@ -156,7 +161,7 @@ def _train(experiment, directory, strategy):
                     path=directory.outcomes_file,
                 ),
                 callbacks.EpochLog(directory.log_file),
-                keras.callbacks.TensorBoard(directory.tensorboard, write_graph=False),
+                keras.callbacks.TensorBoard(os.fspath(directory.tensorboard), write_graph=False),
                 saver,
             ],
         )
@@ -267,7 +272,7 @@ def evaluate(
     return report
 
 
-def export(experiment: Experiment, directory: ModelDirectory) -> Path:
+def export(experiment: Experiment, directory: ModelDirectory) -> Path | RemotePath:
     """Writes the best checkpoint as the next version under `export/`; returns its folder."""
     from mvit_tf.export.saved_model import export_model
     from mvit_tf.training.trained_model import load_trained_model
@@ -423,4 +428,4 @@ def _scores_in_words(report: EvaluationReport) -> str:
 
 
 def _say(line: str):
-    print(line, flush=True)
+    print(without_secrets(line), flush=True)

@@ -4,6 +4,7 @@ import os
 import re
 
 from mvit_tf.errors import UserError
+from mvit_tf.urls import parent
 
 
 def groups_of(entries, columns, group_by):
@@ -50,7 +51,7 @@ def _named_groups(entries, columns, group_by):
     if column in columns:
         return tuple(entry.fields.get(column) or entry.path for entry in entries)
     if group_by == "folder":
-        return tuple(os.path.dirname(entry.path) for entry in entries)
+        return tuple(parent(entry.path) for entry in entries)
     named = f"group_by={group_by!r} is no column of the list"
     if columns:
         named += f" ({', '.join(filter(None, columns))})"

@@ -21,7 +21,9 @@ import re
 
 from mvit_tf.data.lists.class_names import load_class_names, one_spelling, read_json, read_text
 from mvit_tf.data.lists.entries import Entry, Listing, is_video, refuse
+from mvit_tf.data.remote import files_under, is_file
 from mvit_tf.errors import UserError
+from mvit_tf.urls import is_url, join, parent, without_query
 
 # Of several in a list, the first here is taken.
 PATH_COLUMNS = (
@@ -62,9 +64,9 @@ def read_list(file, *, root=None, separator=None, fault=refuse):
         UserError: no such file, not text, or no videos in it; by `fault` also a line that lacks
             something, whose message names file and line.
     """
-    root = os.path.dirname(file) if root is None else os.fspath(root)
+    root = parent(file) if root is None else os.fspath(root)
     text = read_text(file)
-    if file.lower().endswith(".json"):
+    if without_query(file).lower().endswith(".json"):
         columns, records = _json_records(file, text)
         names = _label_map_beside(file)
         listing = _of_records(file, root, columns, records, ".webm", fault)
@@ -113,7 +115,7 @@ def _plain_entries(file, root, text, separator, fault):
                 f"got {line!r}{hint}"
             )
             continue
-        entries.append(Entry(os.path.join(root, path), one_spelling(label), f"line {number}"))
+        entries.append(Entry(join(root, path), one_spelling(label), f"line {number}"))
     _refuse_unknown_header(file, entries)
     return entries
 
@@ -217,8 +219,12 @@ def _text(value):
 
 def _label_map_beside(file):
     for name in _LABEL_MAPS:
-        path = os.path.join(os.path.dirname(file), name)
-        if os.path.isfile(path) and not os.path.samefile(path, file):
+        path = join(parent(file), name)
+        if is_url(file):
+            beside = path != file and is_file(path)
+        else:
+            beside = os.path.isfile(path) and not os.path.samefile(path, file)
+        if beside:
             return load_class_names(path)
     return None
 
@@ -243,7 +249,7 @@ def _of_records(file, root, columns, records, extension, fault):
             if id_column and not is_video(name):
                 path, segment = _file_of_id(files, name, segment, root, extension)
             else:
-                path = os.path.join(root, name)
+                path = join(root, name)
         except UserError as error:
             fault(f"{file}, {place}: {error}")
             continue
@@ -269,6 +275,10 @@ def _segment(start, end):
 def _files_by_stem(root):
     """Name without extension -> paths of the videos of that name anywhere under `root`."""
     files = collections.defaultdict(list)
+    if is_url(root):
+        for path in filter(is_video, files_under(root)):
+            files[os.path.splitext(os.path.basename(path))[0]].append(path)
+        return files
     for folder, folders, names in os.walk(root or "."):
         folders.sort()
         for name in sorted(filter(is_video, names)):
@@ -289,4 +299,4 @@ def _file_of_id(files, name, segment, root, extension):
             return files[stem][0], part
     # It is missing, and will be counted as that.
     stem, part = stems[0]
-    return os.path.join(root, stem + extension), part
+    return join(root, stem + extension), part

@@ -1,13 +1,14 @@
 """The file that keeps which videos were trained on and which were held out."""
 
 import csv
-import os
-import pathlib
+import io
 
-from mvit_tf.data.lists.content import checksum, size_of
+from mvit_tf.data.lists.content import checksum, of_each, size_of
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_atomically
+from mvit_tf.remote_path import as_path
+from mvit_tf.urls import absolute
 
 _COLUMNS = ("path", "label", "start", "end", "group", "split", "size", "checksum")
 _TRAIN, _VALIDATION = "train", "validation"
@@ -35,7 +36,7 @@ def save_split(path, train, validation):
                 if videos is not None:
                     writer.writerows(_rows(split, videos))
 
-    write_atomically(pathlib.Path(path), fill)
+    write_atomically(as_path(path), fill)
 
 
 class SavedSplit:
@@ -52,8 +53,8 @@ class SavedSplit:
     def __init__(self, path, class_names):
         self.path = path
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-                rows = list(csv.DictReader(file))
+            text = as_path(path).read_bytes().decode("utf-8", errors="surrogateescape")
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
             self._rows = {_key(row): row for row in rows}
             held_out = [row for row in rows if row["split"] == _VALIDATION]
             self.validation = VideoList(
@@ -73,13 +74,12 @@ class SavedSplit:
             UserError: some are gone or hold something else; the first are named.
         """
         changed = []
-        for path, row in {
-            row["path"]: row for row in self._rows.values() if row["split"] == _VALIDATION
-        }.items():
-            now = checksum(path)
+        held_out = {row["path"]: row for row in self._rows.values() if row["split"] == _VALIDATION}
+        for path, now in of_each(checksum, held_out).items():
+            row = held_out[path]
             # What was missing then may be there now.
             if row["checksum"] and now != row["checksum"]:
-                changed.append(f"{os.path.abspath(path)} ({'changed' if now else 'gone'})")
+                changed.append(f"{absolute(path)} ({'changed' if now else 'gone'})")
         if changed:
             raise UserError(
                 f"{len(changed)} videos held out in {self.path} are no longer what they were: "
@@ -126,7 +126,8 @@ class SavedSplit:
         """Lines about how the videos to train on differ from what they were."""
         now = {_key_of(train, index) for index in range(len(train))}
         before = {key: row for key, row in self._rows.items() if row["split"] == _TRAIN}
-        resized = {key for key in before.keys() & now if _other_size(before[key])}
+        sizes = of_each(size_of, (before[key]["path"] for key in before.keys() & now))
+        resized = {key for key in before.keys() & now if _other_size(before[key], sizes)}
         relabelled = {_key(row) for row, _ in self._relabelled(train)}
         return [
             f"{len(keys)} videos to train on {what}: {_first(sorted({path for path, _ in keys}))}"
@@ -141,6 +142,8 @@ class SavedSplit:
 
 
 def _rows(split, videos):
+    sizes = of_each(size_of, videos.paths)
+    checksums = of_each(checksum, videos.paths) if split == _VALIDATION else {}
     for index, path in enumerate(videos.paths):
         start, end = videos.segment(index) or ("", "")
         yield (
@@ -150,8 +153,8 @@ def _rows(split, videos):
             end,
             "" if videos.groups is None else videos.groups[index],
             split,
-            size_of(path),
-            checksum(path) if split == _VALIDATION else None,
+            sizes[path],
+            checksums.get(path),
         )
 
 
@@ -169,7 +172,7 @@ def _key_of(videos, index):
 
 def _file(path):
     """A file's one name, however a list spells it."""
-    return os.path.abspath(path)
+    return absolute(path)
 
 
 def _optional(values):
@@ -178,8 +181,8 @@ def _optional(values):
     return values if any(value is not None for value in values) else None
 
 
-def _other_size(row):
-    now = size_of(row["path"])
+def _other_size(row, sizes):
+    now = sizes[row["path"]]
     return row["size"] != ("" if now is None else str(now))
 
 

@@ -10,7 +10,9 @@ from mvit_tf.data.lists.class_names import label_index, one_spelling, shortened
 from mvit_tf.data.lists.entries import refuse
 from mvit_tf.data.lists.groups import groups_of
 from mvit_tf.data.lists.list_formats import SPLIT_COLUMNS, first_column, read_list
+from mvit_tf.data.remote import is_file, is_folder, require_readable
 from mvit_tf.errors import UserError
+from mvit_tf.urls import absolute, scheme
 
 # A label from here on is a date or an identifier, not an index.
 _MOST_CLASSES = 100_000
@@ -120,10 +122,15 @@ def load_video_list(
     """
     source = os.fspath(source)
     fault = refuse if problems is None else problems.append
-    is_folder = os.path.isdir(source)
-    if is_folder:
+    require_readable(source)
+    try:
+        in_folders = is_folder(source)
+        in_list = not in_folders and is_file(source)
+    except OSError as error:
+        raise UserError(f"{source} cannot be read: {error.strerror}") from None
+    if in_folders:
         listing = read_class_folders(source, class_names=class_names, nested=nested, fault=fault)
-    elif os.path.isfile(source):
+    elif in_list:
         listing = read_list(source, root=root, separator=separator, fault=fault)
     else:
         raise UserError(
@@ -131,11 +138,13 @@ def load_video_list(
             "each class, or a list of them"
         )
     entries = _of_split(source, listing, split)
+    for path in {scheme(entry.path): entry.path for entry in entries}.values():
+        require_readable(path)
     to_index, names = _label_map(source, entries, class_names or listing.class_names)
     kept, labels, seen = [], [], {}
     for entry in entries:
         label, mistake = to_index(entry.label)
-        key = os.path.abspath(entry.path), entry.segment
+        key = absolute(entry.path), entry.segment
         if key in seen:
             mistake = f"{entry.path} is already on {seen[key]}; keep one of the two"
         if mistake:
