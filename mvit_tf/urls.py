@@ -62,14 +62,15 @@ def without_secrets(text):
     return _URL_IN_TEXT.sub(lambda found: _shown(found[0]), text) if "://" in text else text
 
 
-def _shown(url):
+def _shown(text):
+    url = text.rstrip(".,:;)]}")  # Those are of the sentence.
     start, _, rest = url.partition("://")
     cut = re.search(r"[/?#]", rest)
     host, tail = (rest, "") if cut is None else (rest[: cut.start()], rest[cut.start() :])
     address, mark, query = tail.partition("?")
     fields = [field for field in query.split("&") if not _SECRET.search(_name(field))]
     query = mark + "&".join(fields) if any(fields) else ""
-    return f"{start}://{host.rpartition('@')[2]}{address}{query}"
+    return f"{start}://{host.rpartition('@')[2]}{address}{query}{text[len(url) :]}"
 
 
 def _name(field):

@@ -283,13 +283,11 @@ def _http_status(error):
     for cause in _causes(error):
         answer = getattr(cause, "response", None)
         metadata = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
-        for status in (
-            metadata.get("HTTPStatusCode"),
-            getattr(cause, "status", None),
-            getattr(cause, "code", None),
-        ):
-            if re.fullmatch(r"[1-5][0-9]{2}", str(status)):
-                return int(status)
+        status = metadata.get("HTTPStatusCode") or getattr(cause, "status", None)
+        if status is None:
+            status = getattr(cause, "code", None)
+        if re.fullmatch(r"[1-5][0-9]{2}", str(status)):
+            return int(status)
     return None
 
 

@@ -103,7 +103,7 @@ def test_a_server_that_ends_midway_is_missing_not_damage(web):
 
 def test_a_server_that_hangs_is_cut_off_by_the_workers(web):
     web.failing = ["hang"] * 99
-    with DecodeWorkers(1, time_limit=3.0) as workers, pytest.raises(DecodeError) as caught:
+    with DecodeWorkers(1, time_limit=2.0) as workers, pytest.raises(DecodeError) as caught:
         list(workers.run(check_file, f"{web.url}/one/a.mp4"))
     assert caught.value.outcome == "decoder_timeout"
 
