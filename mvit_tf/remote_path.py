@@ -130,6 +130,25 @@ class RemotePath(os.PathLike):
             raise OSError(errno.EIO, f"{self}: {written} of {size} bytes arrived")
 
 
+@contextlib.contextmanager
+def reached(path: "Path | RemotePath") -> Iterator[None]:
+    """Context in which a remote path that cannot be read or written is a `UserError`.
+
+    What fails on this machine passes through as it is.
+    """
+    from mvit_tf.errors import UserError
+
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(path, RemotePath):
+            raise
+        raise UserError(
+            f"{path} cannot be read or written: {error.strerror or error}; when that is put "
+            "right, the same command goes on"
+        ) from error
+
+
 def _require_file_system(url: str):
     from mvit_tf.errors import UserError
 

@@ -100,11 +100,16 @@ def open_weights_file(path: str | os.PathLike) -> Iterator["WeightsFile"]:
 
     Raises:
         UserError: the file is missing or damaged.
+        OSError: it is remote and cannot be reached, which says nothing of it.
     """
     path = as_path(path)
     with contextlib.ExitStack() as stack:
         try:
-            stream = stack.enter_context(open(stack.enter_context(local_copy(path)), "rb"))
+            local = stack.enter_context(local_copy(path))
+        except FileNotFoundError as error:
+            raise UserError(f"{path} does not exist") from error
+        try:
+            stream = stack.enter_context(open(local, "rb"))
             contents = _read(stream)
         except FileNotFoundError as error:
             raise UserError(f"{path} does not exist") from error

@@ -17,7 +17,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
 from mvit_tf.export.saved_model import SIGNATURE
 from mvit_tf.files import local_copy
-from mvit_tf.remote_path import RemotePath, as_path
+from mvit_tf.remote_path import RemotePath, as_path, reached
 
 _WEIGHTS_SUFFIXES = (".h5", ".pth", ".pyth", ".pt", ".safetensors")
 
@@ -155,6 +155,11 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
         UserError: nothing of that kind lies there, or it does not know its frames and classes.
     """
     path = as_path(path)
+    with reached(path):
+        return _open_predictor(path)
+
+
+def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
     if path.suffix == ".keras" and path.is_file():
         with local_copy(path) as file:
             return ModelPredictor(_load_keras_file(file))

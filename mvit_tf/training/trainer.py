@@ -17,7 +17,7 @@ from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_datas
 from mvit_tf.data.video.decode_workers import DecodeWorkers, available_processors
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit
-from mvit_tf.remote_path import RemotePath
+from mvit_tf.remote_path import RemotePath, reached
 from mvit_tf.training import callbacks
 from mvit_tf.training.checkpoints import Progress, restore
 from mvit_tf.training.distribution import (
@@ -69,6 +69,11 @@ def run(
     if mode not in MODES:
         raise UserError(f"--mode={mode}: must be one of {', '.join(MODES)}")
     directory = ModelDirectory(model_dir)
+    with reached(directory.path):
+        _run(mode, directory, config_file, overrides)
+
+
+def _run(mode, directory, config_file, overrides):
     experiment = load_experiment(config_file or directory.saved_experiment(), overrides)
     if mode == "export":
         export(experiment, directory)
