@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 from mvit_tf.files import printable
+from mvit_tf.urls import without_secrets
 
 
 class UserError(ValueError):
@@ -15,7 +16,7 @@ class UserError(ValueError):
 
     def __str__(self):
         # TensorFlow crashes on an exception in a pipeline whose text cannot be encoded.
-        return printable(super().__str__())
+        return without_secrets(printable(super().__str__()))
 
 
 class FormerNameWarning(FutureWarning):

@@ -5,8 +5,12 @@ import errno
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from mvit_tf.remote_path import RemotePath
+from mvit_tf.urls import without_secrets
 
 TEMPORARY_PREFIX = ".writing-"
 
@@ -25,16 +29,23 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", printable(text))
 
 
-def write_atomically(path: Path, fill: Callable[[Path], None]):
+def write_atomically(path: Path | RemotePath, fill: Callable[[Path], None]):
     """Lets `fill` write a file beside `path`, then renames it to `path`.
 
-    A kill at any moment leaves the old file or the new one, never half of one.
+    A kill at any moment leaves the old file or the new one, never half of one. For a remote path
+    the file is written on this machine and copied there in one go.
 
     Args:
         path: the final name; its suffixes are kept on the temporary name, since Keras reads
             the format from them.
         fill: writes the content to the temporary path it is given.
     """
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder, path.name)
+            fill(local)
+            path.put(local)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}.{path.name}")
     try:
@@ -54,12 +65,7 @@ def write_atomically(path: Path, fill: Callable[[Path], None]):
             os.close(descriptor)
 
 
-def full_path(path: str) -> str:
-    """`path` as it is found from any current folder; an address such as gs://bucket/a stays."""
-    return path if re.match(r"[A-Za-z][\w+.-]*://", path) else os.path.abspath(path)
-
-
-def write_text_atomically(path: Path, text: str):
+def write_text_atomically(path: Path | RemotePath, text: str):
     """`write_atomically` for UTF-8 text; file names in it as `printable`, which JSON reads back."""
     write_atomically(
         path,
@@ -67,11 +73,38 @@ def write_text_atomically(path: Path, text: str):
     )
 
 
-def write_json_lines(path: Path, entries: Iterable[dict]):
-    """`write_text_atomically` of one JSON object a line."""
+def write_json_lines(path: Path | RemotePath, entries: Iterable[dict]):
+    """`write_text_atomically` of one JSON object a line; URLs in them without their secrets."""
     # JSON itself lets some control characters and line breaks stand.
     lines = (one_line(json.dumps(entry, ensure_ascii=False)) + "\n" for entry in entries)
-    write_text_atomically(path, "".join(lines))
+    write_text_atomically(path, without_secrets("".join(lines)))
+
+
+def copy_tree(source: Path, target: RemotePath, *, last: str):
+    """Copies the files of a folder of this machine, in any order but for one.
+
+    Args:
+        last: name of the file, at the top of the folder, that tells that all are there.
+    """
+    files = [path for path in sorted(source.rglob("*")) if path.is_file()]
+    for path in sorted(files, key=lambda path: path == source / last):
+        (target / path.relative_to(source).as_posix()).put(path)
+
+
+@contextlib.contextmanager
+def local_copy(path: Path | RemotePath) -> Iterator[Path]:
+    """Context with a remote file as one of this machine; a local one is itself.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not isinstance(path, RemotePath):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder, path.name)
+        path.fetch_to(local)
+        yield local
 
 
 def remove_unfinished(directory: Path):

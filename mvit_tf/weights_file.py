@@ -25,8 +25,9 @@ import keras
 import numpy as np
 
 from mvit_tf.errors import UserError
-from mvit_tf.files import write_atomically
+from mvit_tf.files import local_copy, write_atomically
 from mvit_tf.models.config import MViTConfig
+from mvit_tf.remote_path import RemotePath, as_path
 
 SUFFIX = ".weights.h5"
 HEADS = ("load", "auto", "fresh")
@@ -73,7 +74,7 @@ def save_weights_file(model: keras.Model, path: str | os.PathLike, **attributes)
                 else:
                     group[name] = value
 
-    write_atomically(Path(path), write)
+    write_atomically(as_path(path), write)
 
 
 def load_weights_file(model: keras.Model, path: str | os.PathLike, **options):
@@ -99,11 +100,16 @@ def open_weights_file(path: str | os.PathLike) -> Iterator["WeightsFile"]:
 
     Raises:
         UserError: the file is missing or damaged.
+        OSError: it is remote and cannot be reached, which says nothing of it.
     """
-    path = Path(path)
+    path = as_path(path)
     with contextlib.ExitStack() as stack:
         try:
-            stream = stack.enter_context(open(path, "rb"))
+            local = stack.enter_context(local_copy(path))
+        except FileNotFoundError as error:
+            raise UserError(f"{path} does not exist") from error
+        try:
+            stream = stack.enter_context(open(local, "rb"))
             contents = _read(stream)
         except FileNotFoundError as error:
             raise UserError(f"{path} does not exist") from error
@@ -126,7 +132,7 @@ class WeightsFile:
         config: fields of the model's `MViTConfig`; `None` if unknown.
     """
 
-    path: Path
+    path: Path | RemotePath
     stream: BinaryIO
     attributes: Mapping[str, str | np.ndarray]
     variables: Mapping[str, tuple[int, ...]] | None

@@ -4,6 +4,7 @@ Figures are drawn with Matplotlib's Agg canvas directly: no window system, no py
 """
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mvit_tf.errors import UserError
+from mvit_tf.files import write_atomically
+from mvit_tf.remote_path import RemotePath, as_path
 
 _INK = "#1f2933"
 _FAINT = "#d9dee4"
@@ -244,9 +247,10 @@ def _characters(font_path: str) -> set[int]:
 
 
 def _read_log(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    if not os.path.isfile(path):
+    path = as_path(path)
+    if not path.is_file():
         raise UserError(f"no training log at {path}")
-    with open(path, newline="", encoding="utf-8") as file:
+    with io.StringIO(path.read_text(encoding="utf-8")) as file:
         rows = {row["epoch"]: row for row in csv.DictReader(file)}
     if not rows:
         raise UserError(f"the training log {path} holds no epoch yet")
@@ -283,4 +287,12 @@ def _draw_curve(axes: Axes, name: str, epochs: np.ndarray, values: np.ndarray) -
 
 def _write(figure: Figure, path: str | os.PathLike) -> None:
     FigureCanvasAgg(figure)
-    figure.savefig(path, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
+    path = as_path(path)
+
+    def save(file):
+        figure.savefig(file, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
+
+    if isinstance(path, RemotePath):
+        write_atomically(path, save)
+    else:
+        save(path)

@@ -12,12 +12,13 @@ import dataclasses
 import os
 import statistics
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 
 from mvit_tf.cli.arguments import positive_int
 from mvit_tf.console import format_table, progress
 from mvit_tf.errors import UserError
 from mvit_tf.files import one_line, write_json_lines
+from mvit_tf.remote_path import as_path
+from mvit_tf.urls import without_secrets
 
 NAME = "check-data"
 SUMMARY = "decode every video of a folder or list, and name what is wrong with them"
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mvit_tf.data.lists.class_names import shortened
     from mvit_tf.data.lists.data_checks import about_lengths
 
-    if arguments.output and Path(arguments.output).is_dir():
+    if arguments.output and as_path(arguments.output).is_dir():
         raise UserError(f"--output={arguments.output} is a folder; name a file in it")
     mistakes = []
     lists = _load(arguments, mistakes)
@@ -117,7 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
     said = [f"mistake  {one_line(line)}" for line in mistakes]
     said += [f"warning  {one_line(line)}" for line in warnings]
     tables = _tables(lists, files, passed_over)
-    print("\n\n".join(["\n".join(said), *tables] if said else tables))
+    print(without_secrets("\n\n".join(["\n".join(said), *tables] if said else tables)))
     failed = sum(file.outcome != "ok" for file in files)
     wrong = []
     if failed:
@@ -351,4 +352,4 @@ def _write(path, lists, files, passed_over, alike):
     lines += [
         {"path": path, "outcome": "passed_over", "detail": reason} for path, reason in passed_over
     ]
-    write_json_lines(Path(path), lines)
+    write_json_lines(as_path(path), lines)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import mvit_tf
 from mvit_tf.errors import UserError, did_you_mean
+from mvit_tf.remote_path import RemotePath, as_path
+from mvit_tf.urls import is_url
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str) -> Path | RemotePath:
     """The file of an experiment.
 
     Args:
@@ -17,6 +19,8 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: there is neither.
     """
+    if is_url(name):
+        return as_path(name)
     if Path(name).is_file():
         return Path(name)
     configs = {path.stem: path for path in _folder().glob("*.yaml")}

@@ -15,6 +15,7 @@ from absl import logging as absl_logging
 
 from mvit_tf.errors import UserError
 from mvit_tf.files import one_line, printable
+from mvit_tf.urls import without_secrets
 
 _PACKAGE = os.path.join(Path(__file__).parents[1], "")
 
@@ -28,7 +29,8 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record):
         warns = record.levelno >= logging.WARNING
         if record.pathname.startswith(_PACKAGE):
-            line = f"{record.levelname.lower()}: " * warns + one_line(record.getMessage())
+            said = without_secrets(one_line(record.getMessage()))
+            line = f"{record.levelname.lower()}: " * warns + said
         elif warns:
             line = logging.Formatter(logging.BASIC_FORMAT).format(record)
         else:
@@ -92,6 +94,6 @@ def log_to_file(error: str) -> None:
 
 
 def _make_printable(record):
-    """File names need not be text, which a log file is."""
-    record.msg, record.args = printable(record.getMessage()), ()
+    """File names need not be text, which a log file is, and addresses may hold a password."""
+    record.msg, record.args = without_secrets(printable(record.getMessage())), ()
     return True

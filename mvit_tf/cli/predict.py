@@ -16,6 +16,7 @@ import sys
 
 from mvit_tf.cli.arguments import positive_int, positive_number
 from mvit_tf.errors import UserError
+from mvit_tf.urls import without_secrets
 
 NAME = "predict"
 SUMMARY = "the most probable classes of videos, by a trained, exported or published model"
@@ -74,9 +75,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     failed = 0
     with DecodeWorkers(1, time_limit=arguments.time_limit) as workers:
-        for video in videos:
+        for path in videos:
+            video = without_secrets(path)
             try:
-                (prediction,) = predictor.predict_videos([video], workers=workers)
+                (prediction,) = predictor.predict_videos([path], workers=workers)
             except DecodeError as error:
                 failed += 1
                 print(f"error: {error}", file=sys.stderr)

@@ -7,10 +7,10 @@ cut off at black and white.
 """
 
 import argparse
-from pathlib import Path
 
 from mvit_tf.cli.configs import find_config
 from mvit_tf.errors import UserError
+from mvit_tf.remote_path import as_path
 
 NAME = "show-batch"
 SUMMARY = "draw the first training batch of an experiment, as the model will see it"
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    output = Path(arguments.output)
+    output = as_path(arguments.output)
     if output.suffix.lower() != ".png":
         raise UserError(f"--output={output}: the name of the picture must end in .png")
 

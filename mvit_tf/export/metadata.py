@@ -8,8 +8,10 @@ from pathlib import Path
 from mvit_tf.data.preprocessing import Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import UserError
+from mvit_tf.remote_path import RemotePath, as_path
 
 METADATA_FILE = "metadata.json"
+GRAPH_FILE = "saved_model.pb"
 FORMAT = 1
 _NUM_CLIPS = 5  # as most published video models were measured
 
@@ -125,7 +127,7 @@ def load_metadata(version_directory: str | os.PathLike) -> ExportMetadata:
     Raises:
         UserError: the file is missing (a SavedModel of another making) or of a later format.
     """
-    path = Path(version_directory, "assets", METADATA_FILE)
+    path = as_path(version_directory) / "assets" / METADATA_FILE
     if not path.is_file():
         raise UserError(f"{path} is missing: {version_directory} was not exported by mvit_tf")
     values = json.loads(path.read_text(encoding="utf-8"))
@@ -139,26 +141,29 @@ def load_metadata(version_directory: str | os.PathLike) -> ExportMetadata:
 
 def list_versions(directory: str | os.PathLike) -> list[int]:
     """The version numbers in an export directory, ascending; other names are passed over."""
-    return sorted(
-        int(path.name) for path in Path(directory).iterdir() if path.name.isdecimal()
-    )
+    directory = as_path(directory)
+    if not directory.is_dir():  # An object store has a folder once something is in it.
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
 
 
-def find_version(path: str | os.PathLike) -> Path:
+def find_version(path: str | os.PathLike) -> Path | RemotePath:
     """The directory of a SavedModel: the path itself, or the highest version below it.
 
     Raises:
         UserError: there is no SavedModel in either place.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_dir():
         wrong = "a file" if path.exists() else "no such folder"
         raise UserError(
             f"no model at {path}: {wrong}; give an export, a model directory or a .keras file"
         )
-    if (path / "saved_model.pb").is_file():
+    if (path / GRAPH_FILE).is_file():
         return path
     versions = list_versions(path)
+    if isinstance(path, RemotePath):  # One that is not wholly copied yet lacks its graph.
+        versions = [n for n in versions if (path / str(n) / GRAPH_FILE).is_file()]
     if not versions:
         cure = f"; did you mean {path / 'export'}?" if (path / "export").is_dir() else ""
         raise UserError(

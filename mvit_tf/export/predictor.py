@@ -18,6 +18,8 @@ from mvit_tf.data.video.decode_workers import DecodeWorkers, in_this_process
 from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
 from mvit_tf.export.saved_model import SIGNATURE
+from mvit_tf.files import local_copy
+from mvit_tf.remote_path import RemotePath, as_path, reached
 
 _WEIGHTS_SUFFIXES = (".h5", ".pth", ".pyth", ".pt", ".safetensors")
 
@@ -175,7 +177,7 @@ class SavedModelPredictor(VideoPredictor):
         self.directory = find_version(path)
         super().__init__(load_metadata(self.directory))
         # Held because the signature's variables live only as long as the loaded object.
-        self._loaded = tf.saved_model.load(str(self.directory))
+        self._loaded = tf.saved_model.load(os.fspath(self.directory))
         self._serve = self._loaded.signatures[SIGNATURE]
 
     _decoder = staticmethod(whole_clips)
@@ -197,9 +199,15 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
     Raises:
         UserError: nothing of that kind lies there, or it does not know its frames and classes.
     """
-    path = Path(path)
+    path = as_path(path)
+    with reached(path):
+        return _open_predictor(path)
+
+
+def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
     if path.suffix == ".keras" and path.is_file():
-        return ModelPredictor(_load_keras_file(path))
+        with local_copy(path) as file:
+            return ModelPredictor(_load_keras_file(file))
     if path.suffix in _WEIGHTS_SUFFIXES and path.is_file():
         raise UserError(
             f"{path} holds weights alone; name their model: mvit predict --model NAME "
@@ -210,7 +218,7 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
     return SavedModelPredictor(path)
 
 
-def _trained_predictor(path: Path) -> ModelPredictor:
+def _trained_predictor(path: Path | RemotePath) -> ModelPredictor:
     from mvit_tf.training.experiment import load_experiment
     from mvit_tf.training.model_directory import ModelDirectory
     from mvit_tf.training.trained_model import load_trained_model

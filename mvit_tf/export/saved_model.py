@@ -29,8 +29,16 @@ from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Preprocessing, evaluation_preprocess, temporal_subsample
 from mvit_tf.errors import UserError
 from mvit_tf.export.frozen import frozen_call, is_freezable
-from mvit_tf.export.metadata import METADATA_FILE, ExportMetadata, list_versions, model_metadata
+from mvit_tf.export.metadata import (
+    GRAPH_FILE,
+    METADATA_FILE,
+    ExportMetadata,
+    list_versions,
+    model_metadata,
+)
+from mvit_tf.files import copy_tree
 from mvit_tf.layers.kernels.compiled import without_xla
+from mvit_tf.remote_path import RemotePath, as_path
 
 SIGNATURE = "serving_default"
 
@@ -42,7 +50,7 @@ def export_model(
     num_clips: int | None = None,
     ensemble_method: str = "mean",
     version: int | None = None,
-) -> Path:
+) -> Path | RemotePath:
     """`export_saved_model` of a model that knows its frames and classes.
 
     Args:
@@ -81,11 +89,12 @@ def export_saved_model(
     multi_label: bool = False,
     ensemble_method: str = "mean",
     version: int | None = None,
-) -> Path:
+) -> Path | RemotePath:
     """Writes a new version of a model into an export directory.
 
     The files are written under a temporary name and renamed when complete, so that a server
-    polling the directory never sees half a version.
+    polling the directory never sees half a version. An object store cannot rename a folder: there
+    the graph is copied last, without which TensorFlow Serving does not load a version.
 
     Args:
         model: normalised float frames (B, T, H, W, 3) -> logits (B, K).
@@ -114,14 +123,16 @@ def export_saved_model(
         ensemble_method=ensemble_method,
     )
     metadata.check_fit(model)
-    directory = Path(directory)
+    directory = as_path(directory)
+    remote = isinstance(directory, RemotePath)
     directory.mkdir(parents=True, exist_ok=True)
     if version is None:
         version = max(list_versions(directory), default=0) + 1
     target = directory / str(version)
     if target.exists():
         raise UserError(f"{target} exists already: choose another version number")
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".export-") as partial, without_xla():
+    beside = None if remote else directory
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".export-") as partial, without_xla():
         asset = Path(partial, METADATA_FILE)
         asset.write_text(json.dumps(metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
         archive = keras.export.ExportArchive()
@@ -141,7 +152,10 @@ def export_saved_model(
         archive._tf_trackable.metadata = tf.saved_model.Asset(str(asset))
         written = Path(partial, "saved_model")
         archive.write_out(str(written), verbose=False)
-        os.rename(written, target)
+        if remote:
+            copy_tree(written, target, last=GRAPH_FILE)
+        else:
+            os.rename(written, target)
     return target
 
 

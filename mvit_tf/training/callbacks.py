@@ -118,8 +118,8 @@ class EpochLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         rows = []
         if self._path.exists():
-            with open(self._path, newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < epoch]
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            rows = [row for row in csv.DictReader(lines) if int(row["epoch"]) < epoch]
         text = io.StringIO()
         writer = csv.DictWriter(text, ("epoch", *self._columns), extrasaction="ignore")
         writer.writeheader()
@@ -147,8 +147,9 @@ class LedgerCheck(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         entries = []
         if self._path.exists():
-            with open(self._path, encoding="utf-8") as lines:
-                earlier = [json.loads(line) for line in lines]
+            # By "\n" alone: a name may hold what else Unicode takes for the end of a line.
+            lines = self._path.read_text(encoding="utf-8").split("\n")
+            earlier = [json.loads(line) for line in lines if line]
             # Version 0.1.0 wrote no epochs.
             entries = [entry for entry in earlier if entry.get("epoch", epoch) < epoch]
         entries += self._training.epoch_entries(epoch)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from absl import logging
 
 from mvit_tf.errors import UserError
 from mvit_tf.files import remove_unfinished
+from mvit_tf.remote_path import RemotePath, as_path
 from mvit_tf.weights_file import SUFFIX, WeightsFile, open_weights_file, save_weights_file
 
 BEST = "best"
@@ -106,7 +108,7 @@ class Checkpoint:
 
 
 @contextlib.contextmanager
-def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
+def open_checkpoint(path: Path | RemotePath) -> Iterator[Checkpoint]:
     """Opens a checkpoint, once: its progress is that of its weights.
 
     Raises:
@@ -118,7 +120,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
         yield Checkpoint(file, Progress(**json.loads(file.attributes[_PROGRESS])))
 
 
-def read_progress(path: Path) -> Progress:
+def read_progress(path: Path | RemotePath) -> Progress:
     """The progress stored in a checkpoint; raises as `open_checkpoint`."""
     with open_checkpoint(path) as checkpoint:
         return checkpoint.progress
@@ -132,10 +134,10 @@ class CheckpointStore:
     """
 
     def __init__(self, directory: str | Path):
-        self.directory = Path(directory)
+        self.directory = as_path(directory)
         self._warned = set()
 
-    def path(self, kind: str) -> Path:
+    def path(self, kind: str) -> Path | RemotePath:
         """Where the `"best"` or `"last"` checkpoint lies."""
         return self.directory / f"{kind}{SUFFIX}"
 
@@ -165,21 +167,24 @@ class CheckpointStore:
         variables = [*model.weights, *(optimizer.variables if optimizer else ())]
         needed = sum(keras.ops.size(v) * v.value.dtype.size for v in variables)
         needed = int(needed) + _FILE_OVERHEAD
-        free = shutil.disk_usage(self.directory).free
+        remote = isinstance(self.directory, RemotePath)
+        # A file for a remote directory is first written here.
+        folder = tempfile.gettempdir() if remote else self.directory
+        free = shutil.disk_usage(folder).free
         if free < needed:
             raise UserError(
-                f"no space for a checkpoint in {self.directory}: it takes "
+                f"no space for a checkpoint in {folder}: it takes "
                 f"{needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free; free some and run "
                 "the same command to resume"
             )
 
-    def newest(self) -> tuple[Path, Progress] | None:
+    def newest(self) -> tuple[Path | RemotePath, Progress] | None:
         """The readable checkpoint with the most epochs and its progress; `None` if none exists.
 
         Raises:
             UserError: there are checkpoints, and none can be read.
         """
-        if self.directory.is_dir():
+        if not isinstance(self.directory, RemotePath) and self.directory.is_dir():
             remove_unfinished(self.directory)
         found, unreadable = [], []
         for kind in (LAST, BEST):
@@ -225,7 +230,7 @@ class CheckpointStore:
         return f"; copy {last.name} over it to use the last epoch"
 
 
-def restore(model: keras.Model, path: Path):
+def restore(model: keras.Model, path: Path | RemotePath):
     """Restores a model from the checkpoint at `path`, see `Checkpoint.restore`."""
     with open_checkpoint(path) as checkpoint:
         checkpoint.restore(model)

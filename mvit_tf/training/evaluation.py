@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.files import write_text_atomically
+from mvit_tf.remote_path import as_path
+from mvit_tf.urls import without_secrets
 
 _PADDING = -1
 
@@ -57,15 +59,15 @@ class EvaluationReport:
         """What the best epoch is told by."""
         return self.top1_of_decoded
 
-    def write(self, path: str | Path, **context):
+    def write(self, path: str | os.PathLike, **context):
         """Writes the report as JSON, after `context` (what was evaluated and how)."""
         write_report(self, path, context)
 
 
-def write_report(report, path: str | Path, context: dict):
-    """Writes a report, a dataclass, as JSON after `context`."""
+def write_report(report, path: str | os.PathLike, context: dict):
+    """Writes a report, a dataclass, as JSON after `context`; URLs in it without their secrets."""
     text = json.dumps({**context, **dataclasses.asdict(report)}, indent=2)
-    write_text_atomically(Path(path), text + "\n")
+    write_text_atomically(as_path(path), without_secrets(text) + "\n")
 
 
 class ViewPredictor:

@@ -16,8 +16,9 @@ from pydantic.dataclasses import dataclass
 from mvit_tf.data.preprocessing import Augmentation, Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import FormerNameWarning, UserError, did_you_mean
-from mvit_tf.files import full_path, write_text_atomically
+from mvit_tf.files import write_text_atomically
 from mvit_tf.models import MViTConfig, get_config
+from mvit_tf.remote_path import as_path
 from mvit_tf.training.experiment_text import OVERRIDE_SOURCE, parse_overrides, read_yaml
 from mvit_tf.training.sections import (
     DERIVED_MODEL_FIELDS,
@@ -29,6 +30,7 @@ from mvit_tf.training.sections import (
     keys_of,
 )
 from mvit_tf.typed import CHECKS, refusal
+from mvit_tf.urls import absolute
 
 
 @dataclass(config=CHECKS)
@@ -120,7 +122,7 @@ def save_experiment(experiment: Experiment, path: str | Path):
     """
     values = _with_full_paths(_plain(experiment.as_dict()))
     text = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
-    write_text_atomically(Path(path), text)
+    write_text_atomically(as_path(path), text)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -286,10 +288,10 @@ def _with_full_paths(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, A
     data, model = dict(values["data"]), dict(values["model"])
     for key in ("train", "validation", "root", "label_map"):
         if data[key] is not None:
-            data[key] = full_path(data[key])
+            data[key] = absolute(data[key])
     # It may also be the name of a published set.
     if model["initial_weights"] is not None and Path(model["initial_weights"]).exists():
-        model["initial_weights"] = full_path(model["initial_weights"])
+        model["initial_weights"] = absolute(model["initial_weights"])
     return {**values, "model": model, "data": data}
 
 

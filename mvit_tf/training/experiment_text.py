@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from mvit_tf.errors import UserError
+from mvit_tf.remote_path import as_path
 
 OVERRIDE_SOURCE = "--params_override"
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -34,7 +35,7 @@ def read_yaml(path: str | Path, text_keys: Collection[str]) -> dict[str, Any]:
     Raises:
         UserError: no such file, not YAML, or not a mapping.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         raise UserError(f"config file {path} is a folder; give a YAML file in it")
     if not path.is_file():

@@ -7,8 +7,8 @@ from mvit_tf.data.lists.splits import split_validation
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.data.records.tfds import find_tfds_folder
 from mvit_tf.errors import UserError
-from mvit_tf.files import full_path
 from mvit_tf.training.experiment import Experiment
+from mvit_tf.urls import absolute
 
 
 def labelled_videos(experiment: Experiment) -> VideoList:
@@ -111,8 +111,8 @@ def _load_validation(experiment, class_names, group_by=None):
 def _load(experiment, source, class_names, *, split, by):
     data = experiment.data
     return load_video_list(
-        full_path(source),  # so are those in the split that the model directory keeps
-        root=None if data.root is None else full_path(data.root),
+        absolute(source),  # so are those in the split that the model directory keeps
+        root=None if data.root is None else absolute(data.root),
         separator=data.separator,
         class_names=class_names,
         split=split,

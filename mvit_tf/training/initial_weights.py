@@ -8,6 +8,8 @@ from mvit_tf.conversion import load_pytorch_weights
 from mvit_tf.conversion.published import PublishedWeights, load_published_weights
 from mvit_tf.errors import UserError
 from mvit_tf.factory import published_set
+from mvit_tf.files import local_copy
+from mvit_tf.remote_path import as_path
 from mvit_tf.training.checkpoints import CheckpointStore
 from mvit_tf.training.experiment import Experiment
 from mvit_tf.weights_file import SUFFIX, load_weights_file
@@ -55,7 +57,7 @@ def load_initial_weights(
     if isinstance(source, PublishedWeights):
         load_published_weights(model, source, head=head)
         return
-    source = Path(source)
+    source = as_path(source)
     if source.is_dir():
         inner = source / "checkpoints"
         with CheckpointStore(inner if inner.is_dir() else source).best() as checkpoint:
@@ -65,4 +67,5 @@ def load_initial_weights(
     elif source.name.endswith(SUFFIX):
         load_weights_file(model, source, head=head)
     else:
-        load_pytorch_weights(model, source, head=head)
+        with local_copy(source) as file:
+            load_pytorch_weights(model, file, head=head)

@@ -13,6 +13,7 @@ export/<version>/         SavedModels
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +27,10 @@ from mvit_tf.data.preprocessing import Augmentation, Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import UserError
 from mvit_tf.files import held_file, printable
+from mvit_tf.remote_path import RemotePath, as_path
 from mvit_tf.training.checkpoints import CheckpointStore
 from mvit_tf.training.experiment import Experiment, flat_items, load_experiment, save_experiment
+from mvit_tf.training.remote_lock import held_remotely
 from mvit_tf.training.sections import keys_of
 
 _LOCK = ".training"
@@ -80,21 +83,22 @@ class ModelDirectory:
         path: of the directory; made by `locked` or `claim`.
 
     Raises:
-        UserError: `path` is an address such as gs://bucket/run, not a folder, or not UTF-8.
+        UserError: `path` is a URL on which nothing can be kept here, or not UTF-8.
     """
 
-    def __init__(self, path: str | Path):
-        if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
+    def __init__(self, path: str | os.PathLike):
+        if re.match(r"[A-Za-z][\w+.-]+:/(?!/)", str(path)):
             raise UserError(
-                f"--model_dir={path}: only a folder of this machine can be trained in; choose one, "
-                "and copy it there afterwards"
+                f"--model_dir={path}: a URL has two slashes, gs://bucket/runs/mine; with one it "
+                "would be a folder of this machine"
             )
         if printable(str(path)) != str(path):
             raise UserError(
                 f"--model_dir={path} is not UTF-8, and TensorFlow cannot write there; choose "
                 "another name"
             )
-        self.path = Path(path)
+        self.path = as_path(path)
+        self._lock = None
         self.experiment_file = self.path / "experiment.yaml"
         self.labels_file = self.path / "labels.txt"
         self.split_file = self.path / "split.csv"
@@ -105,7 +109,7 @@ class ModelDirectory:
         self.export = self.path / "export"
         self.checkpoints = CheckpointStore(self.path / "checkpoints")
 
-    def evaluation_file(self, *, shuffled: bool) -> Path:
+    def evaluation_file(self, *, shuffled: bool) -> Path | RemotePath:
         """Where an evaluation's scores go, with the frames in order or shuffled."""
         return self.path / ("evaluation_shuffled_frames.json" if shuffled else "evaluation.json")
 
@@ -140,14 +144,19 @@ class ModelDirectory:
             raise UserError(f"--model_dir={self.path} is a file")
         with contextlib.ExitStack() as stack:
             try:
-                if not self.path.exists():
-                    self.path.mkdir(parents=True, exist_ok=True)
-                    stack.callback(self._remove_empty)
-                unlocked = stack.enter_context(held_file(self.path / _LOCK))
+                if isinstance(self.path, RemotePath):
+                    self._lock = stack.enter_context(held_remotely(self.path / _LOCK))
+                    unlocked = None
+                else:
+                    if not self.path.exists():
+                        self.path.mkdir(parents=True, exist_ok=True)
+                        stack.callback(self._remove_empty)
+                    unlocked = stack.enter_context(held_file(self.path / _LOCK))
             except BlockingIOError as error:
+                holder = f" ({error.strerror})" if isinstance(self.path, RemotePath) else ""
                 raise UserError(
-                    f"another training is running in {self.path}; wait for it, or choose another "
-                    "--model_dir"
+                    f"another training is running in {self.path}{holder}; wait for it, or choose "
+                    "another --model_dir"
                 ) from error
             except OSError as error:
                 raise UserError(
@@ -159,6 +168,20 @@ class ModelDirectory:
                     "training runs in it"
                 )
             yield
+
+    def check_lock(self):
+        """Finds out whether the directory is still this training's own.
+
+        A lock of this machine always is; on an object store two may have been taken at once.
+
+        Raises:
+            UserError: another training has taken it.
+        """
+        if self._lock is not None and self._lock.is_lost():
+            raise UserError(
+                f"another training has started in {self.path}, and goes on; this one ends, as both "
+                "would overwrite each other's checkpoints"
+            )
 
     def claim(self, experiment: Experiment, class_names: Sequence[str]):
         """Writes down whose the directory is; `check` comes first."""
@@ -196,7 +219,7 @@ class ModelDirectory:
         """
         self._check_same(experiment, _SPLIT_KEYS)
 
-    def saved_experiment(self) -> Path:
+    def saved_experiment(self) -> Path | RemotePath:
         """The file of the experiment that was trained here.
 
         Raises:

@@ -1,6 +1,7 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mvit_tf.data.service import served_dataset
 from mvit_tf.data.video.decode_workers import DecodeWorkers, available_processors
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit
+from mvit_tf.remote_path import RemotePath, reached
 from mvit_tf.training import callbacks
 from mvit_tf.training.checkpoints import Progress, restore
 from mvit_tf.training.distribution import (
@@ -51,8 +53,8 @@ MODES = ("train", "eval", "train_and_eval", "export")
 def run(
     *,
     mode: str,
-    model_dir: str | Path,
-    config_file: str | Path | None = None,
+    model_dir: str | os.PathLike,
+    config_file: str | os.PathLike | None = None,
     overrides: str = "",
 ):
     """Runs one experiment.
@@ -69,6 +71,11 @@ def run(
     if mode not in MODES:
         raise UserError(f"--mode={mode}: must be one of {', '.join(MODES)}")
     directory = ModelDirectory(model_dir)
+    with reached(directory.path):
+        _run(mode, directory, config_file, overrides)
+
+
+def _run(mode, directory, config_file, overrides):
     experiment = load_experiment(config_file or directory.saved_experiment(), overrides)
     if mode == "export":
         export(experiment, directory)
@@ -158,6 +165,8 @@ def _train(experiment, directory, strategy):
             shuffle=False,
             verbose=1 if sys.stdout.isatty() else 2,
             callbacks=[
+                # First, so that a training which must end writes nothing more.
+                keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: directory.check_lock()),
                 callbacks.NonFiniteLossStop(steps_per_epoch=steps),
                 callbacks.EpochMetrics(
                     validate=validate,
@@ -171,7 +180,7 @@ def _train(experiment, directory, strategy):
                     path=directory.outcomes_file,
                 ),
                 callbacks.EpochLog(directory.log_file, columns),
-                keras.callbacks.TensorBoard(directory.tensorboard, write_graph=False),
+                keras.callbacks.TensorBoard(os.fspath(directory.tensorboard), write_graph=False),
                 saver,
             ],
         )
@@ -292,7 +301,7 @@ def evaluate(
     return report
 
 
-def export(experiment: Experiment, directory: ModelDirectory) -> Path:
+def export(experiment: Experiment, directory: ModelDirectory) -> Path | RemotePath:
     """Writes the best checkpoint as the next version under `export/`; returns its folder."""
     from mvit_tf.export.saved_model import export_model
     from mvit_tf.training.trained_model import load_trained_model

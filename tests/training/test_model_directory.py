@@ -169,10 +169,17 @@ def test_a_directory_deleted_meanwhile_does_not_hide_the_error(tmp_path):
         raise ValueError("the error")
 
 
-@pytest.mark.parametrize("address", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
-def test_an_address_is_no_directory(tmp_path, monkeypatch, address):
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("gs:/bucket/run", "--model_dir=gs:/bucket/run: a URL has two slashes"),
+        ("hdfs://host/run", "hdfs://host/run: nothing can be kept on hdfs://; choose a folder"),
+        ("file:///tmp/run", "file:///tmp/run: nothing can be kept on file://; choose a folder"),
+    ],
+)
+def test_some_addresses_are_no_directory(tmp_path, monkeypatch, address, said):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"--model_dir={address}: only a folder of this machine"):
+    with pytest.raises(UserError, match=said):
         ModelDirectory(address)
     assert list(tmp_path.iterdir()) == []
 

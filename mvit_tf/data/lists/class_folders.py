@@ -12,11 +12,15 @@ from mvit_tf.data.lists.entries import (
     is_video,
     refuse,
 )
+from mvit_tf.data.lists.remote_folders import RemoteFolders
 from mvit_tf.errors import UserError
+from mvit_tf.urls import is_url, join
 
 
 def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
     """Reads ``root/<class>/<video>``; the classes are the sorted names of the folders.
+
+    The root may be a URL of an object store.
 
     Files without one of `entries.VIDEO_EXTENSIONS` (in any case), folders within class folders
     and files beside them are passed over, and said to be; hidden ones are not even said. A link
@@ -39,9 +43,10 @@ def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
         UserError: no such folder, no class folders in it, or two folders of one name; by `fault`
             also a class folder without videos, or one that `class_names` does not name.
     """
-    if not os.path.isdir(root):
+    remote = RemoteFolders(root) if is_url(root) else None
+    if remote is None and not os.path.isdir(root):
         raise UserError(f"{root}: no such folder")
-    folders, passed_over = _class_folders(root)
+    folders, passed_over = _class_folders(root) if remote is None else remote.class_folders()
     if not folders:
         raise UserError(
             f"{root}: no class folders in it; put the videos of each class into a subfolder "
@@ -53,16 +58,19 @@ def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
     for name in sorted(folders.keys() - set(known)):
         meant = [f"{known!r}" for known in names if loose_spelling(known) == loose_spelling(name)]
         fault(
-            f"{os.path.join(root, folders[name])}: not one of the {len(names)} known classes "
+            f"{join(root, folders[name])}: not one of the {len(names)} known classes "
             f"({', '.join(meant) or shortened(names)}); rename or remove the folder"
         )
     entries = []
     for name in known:
         if name not in folders:
             continue
-        folder = os.path.join(root, folders[name])
+        folder = join(root, folders[name])
         not_taken = []
-        videos = list(_videos(folder, nested, not_taken, fault))
+        if remote is None:
+            videos = list(_videos(folder, nested, not_taken, fault))
+        else:
+            videos = remote.videos(folders[name], nested, not_taken)
         if not videos:
             fault(f"{folder}: no videos in this class folder{_why(not_taken)}")
         entries += [Entry(path, name, path) for path in videos]

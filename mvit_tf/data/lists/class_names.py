@@ -2,14 +2,16 @@
 
 import codecs
 import collections
+import io
 import json
 import os
-import pathlib
 import re
 import unicodedata
 
+from mvit_tf.data.remote import open_file
 from mvit_tf.errors import UserError
 from mvit_tf.files import printable, write_text_atomically
+from mvit_tf.remote_path import RemotePath, as_path
 
 
 def one_spelling(name):
@@ -52,7 +54,7 @@ def save_class_names(path, names):
         UserError: a name that is empty, holds a line break, or comes twice.
     """
     _check_names(path, names)
-    write_text_atomically(pathlib.Path(path), "".join(f"{name}\n" for name in names))
+    write_text_atomically(as_path(path), "".join(f"{name}\n" for name in names))
 
 
 def load_class_names(path):
@@ -69,8 +71,8 @@ def load_class_names(path):
         UserError: no such file, an empty one, indices other than 0 to K - 1, or a name that is
             empty or comes twice.
     """
-    path = os.fspath(path)
     text = read_text(path)
+    path = os.fspath(path)
     names = _names_of_json(path, text) if path.endswith(".json") else text.split("\n")
     if names and not path.endswith(".json") and not names[-1]:
         names.pop()
@@ -106,21 +108,27 @@ def read_text(path):
         UserError: no such file, or not a text.
     """
     try:
-        with open(path, "rb") as file:
-            mark = file.read(4)
+        with _opened(path) as file:
+            content = file.read()
         # As Excel saves "Unicode text".
-        is_utf16 = mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        with open(path, encoding="utf-16" if is_utf16 else "utf-8-sig") as file:
-            return file.read()
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = io.StringIO(content.decode("utf-16" if is_utf16 else "utf-8-sig"), newline=None)
+        return text.read()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder, not a file") from None
+    except UserError:
+        raise
     except UnicodeError:
-        kind = "a workbook or archive" if mark == b"PK\3\4" else "not a text file in UTF-8"
+        kind = "a workbook or archive" if content[:4] == b"PK\3\4" else "not a text file in UTF-8"
         raise UserError(f"{path}: {kind}; save it as text in UTF-8 (CSV UTF-8 in Excel)") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _opened(path):
+    return io.BytesIO(path.read_bytes()) if isinstance(path, RemotePath) else open_file(path)
 
 
 def read_json(path, text):

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mvit_tf.data.records.index import record_content
 from mvit_tf.data.records.reading import parse_record_name
+from mvit_tf.data.remote import file_size, open_file
+from mvit_tf.errors import UserError
 
 _END = 64 * 1024
-# Files looked at at once: on a network folder each takes a while, in which nothing is to be done.
+# Files looked at at once: on a network folder or server each takes a while, spent waiting.
 _THREADS = 32
 _FILES_A_THREAD = 64
 
@@ -20,15 +22,16 @@ def size_of(path):
     if parse_record_name(path):
         return record_content(path)[0]
     try:
-        return os.path.getsize(path)
-    except OSError:
+        return file_size(path)
+    except (OSError, UserError):
         return None
 
 
 def of_all(function, paths):
     """dict path -> ``function(path)``, `size_of` or `checksum`, of many files at once."""
     paths = list(dict.fromkeys(paths))
-    parts = [paths[i : i + _FILES_A_THREAD] for i in range(0, len(paths), _FILES_A_THREAD)]
+    size = min(-(-len(paths) // _THREADS), _FILES_A_THREAD)
+    parts = [paths[i : i + size] for i in range(0, len(paths), size or 1)]
     if not parts:
         return {}
     with ThreadPoolExecutor(min(_THREADS, len(parts))) as pool:
@@ -46,13 +49,13 @@ def checksum(path):
     if parse_record_name(path):
         return record_content(path)[1]
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             content = file.read(_END)
             file.seek(max(size - _END, file.tell()))
             content += file.read(_END)
-    except OSError:
+    except (OSError, UserError):
         return None
     return hashlib.sha256(size.to_bytes(8, "big") + content).hexdigest()
 

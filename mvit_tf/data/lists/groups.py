@@ -4,6 +4,7 @@ import os
 import re
 
 from mvit_tf.errors import UserError
+from mvit_tf.urls import parent
 
 
 def groups_of(entries, columns, group_by):
@@ -51,7 +52,7 @@ def _named_groups(entries, columns, group_by):
     if column in columns:
         return tuple(entry.fields.get(column) or _file_of(entry) for entry in entries)
     if group_by == "folder":
-        return tuple(os.path.dirname(_file_of(entry)) for entry in entries)
+        return tuple(parent(_file_of(entry)) for entry in entries)
     named = f"group_by={group_by!r} is no column of the list"
     if columns:
         named += f" ({', '.join(filter(None, columns))})"

@@ -35,7 +35,9 @@ from mvit_tf.data.lists.entries import (
     is_video,
     refuse,
 )
+from mvit_tf.data.remote import files_under, is_file
 from mvit_tf.errors import UserError
+from mvit_tf.urls import is_url, join, parent, without_query
 
 # Of several in a list, the first here is taken.
 PATH_COLUMNS = (
@@ -81,10 +83,10 @@ def read_list(file, *, root=None, separator=None, multi_label=False, fault=refus
         UserError: no such file, not text, or no videos in it; by `fault` also a line that lacks
             something, whose message names file and line.
     """
-    root = os.path.dirname(file) if root is None else os.fspath(root)
+    root = parent(file) if root is None else os.fspath(root)
     # Excel's own first line would hide the header.
     text = re.sub(r"\Asep=.\n", "\n", read_text(file))
-    if file.lower().endswith(".json"):
+    if without_query(file).lower().endswith(".json"):
         columns, records = _json_records(file, text)
         names = _label_map_beside(file)
         listing = _of_records(file, root, columns, records, ".webm", multi_label, fault)
@@ -186,9 +188,9 @@ def _plain_entries(file, root, text, separator, multi_label, fault):
 
 def _file(root, path):
     """The path of a file; one written on Windows, unless a file is named so, with slashes."""
-    full = os.path.join(root, path)
-    if "\\" in path and os.sep == "/" and not os.path.lexists(full):
-        return os.path.join(root, path.replace("\\", "/"))
+    full = join(root, path)
+    if "\\" in path and os.sep == "/" and (is_url(full) or not os.path.lexists(full)):
+        return join(root, path.replace("\\", "/"))
     return full
 
 
@@ -295,8 +297,12 @@ def _text(value):
 
 def _label_map_beside(file):
     for name in _LABEL_MAPS:
-        path = os.path.join(os.path.dirname(file), name)
-        if os.path.isfile(path) and not os.path.samefile(path, file):
+        path = join(parent(file), name)
+        if is_url(file):
+            beside = path != file and is_file(path)
+        else:
+            beside = os.path.isfile(path) and not os.path.samefile(path, file)
+        if beside:
             return load_class_names(path)
     return None
 
@@ -369,6 +375,10 @@ def _segment(start, end):
 def _files_by_stem(root):
     """Name without extension -> paths of the videos of that name anywhere under `root`."""
     files = collections.defaultdict(list)
+    if is_url(root):
+        for path in filter(is_video, files_under(root)):
+            files[os.path.splitext(os.path.basename(path))[0]].append(path)
+        return files
     for folder, folders, names in os.walk(root or "."):
         folders.sort()
         for name in sorted(filter(is_video, names)):
@@ -389,4 +399,4 @@ def _file_of_id(files, name, segment, root, extension):
             return files[stem][0], part
     # It is missing, and will be counted as that.
     stem, part = stems[0]
-    return os.path.join(root, stem + extension), part
+    return join(root, stem + extension), part

@@ -1,14 +1,15 @@
 """The file that keeps which videos were trained on and which were held out."""
 
 import csv
+import io
 import json
-import os
-import pathlib
 
 from mvit_tf.data.lists.content import checksum, of_all, size_of
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_atomically
+from mvit_tf.remote_path import as_path
+from mvit_tf.urls import absolute
 
 _LABEL, _LABELS = "label", "labels"
 _COLUMNS = ("path", _LABEL, "start", "end", "group", "split", "size", "checksum")
@@ -40,7 +41,7 @@ def save_split(path, train, validation):
                 if videos is not None:
                     writer.writerows(_rows(split, videos))
 
-    write_atomically(pathlib.Path(path), fill)
+    write_atomically(as_path(path), fill)
 
 
 class SavedSplit:
@@ -57,8 +58,8 @@ class SavedSplit:
     def __init__(self, path, class_names):
         self.path = path
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-                rows = list(csv.DictReader(file))
+            text = as_path(path).read_bytes().decode("utf-8", errors="surrogateescape")
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
             self._rows = {_key(row): row for row in rows}
             held_out = [row for row in rows if row["split"] == _VALIDATION]
             self.validation = VideoList(
@@ -86,7 +87,7 @@ class SavedSplit:
         }
         for path, now in of_all(checksum, before).items():
             if now != before[path]:
-                changed.append(f"{os.path.abspath(path)} ({'changed' if now else 'gone'})")
+                changed.append(f"{absolute(path)} ({'changed' if now else 'gone'})")
         if changed:
             raise UserError(
                 f"{len(changed)} videos held out in {self.path} are no longer what they were: "
@@ -196,7 +197,7 @@ def _key_of(videos, index):
 
 def _file(path):
     """A file's one name, however a list spells it."""
-    return os.path.abspath(path)
+    return absolute(path)
 
 
 def _optional(values):

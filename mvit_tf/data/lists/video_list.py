@@ -25,7 +25,9 @@ from mvit_tf.data.lists.list_formats import (
 )
 from mvit_tf.data.records.index import read_records, record_files
 from mvit_tf.data.records.tfds import is_tfds_folder, read_tfds
+from mvit_tf.data.remote import is_file, is_folder, require_readable
 from mvit_tf.errors import UserError
+from mvit_tf.urls import absolute, scheme
 
 # A label from here on is a date or an identifier, not an index.
 _MOST_CLASSES = 100_000
@@ -190,13 +192,21 @@ def load_video_list(
     """
     source = os.fspath(source)
     fault = refuse if problems is None else problems.append
+    try:
+        in_folders, records = False, None if is_tfds_folder(source) else record_files(source)
+        if records is None:
+            require_readable(source)
+            in_folders = is_folder(source)
+        in_list = records is None and not in_folders and is_file(source)
+    except OSError as error:
+        raise UserError(f"{source} cannot be read: {error.strerror or error}") from None
     if is_tfds_folder(source):
         listing = read_tfds(source)
-    elif (records := record_files(source)) is not None:
+    elif records is not None:
         listing = read_records(source, records)
-    elif os.path.isdir(source):
+    elif in_folders:
         listing = read_class_folders(source, class_names=class_names, nested=nested, fault=fault)
-    elif os.path.isfile(source):
+    elif in_list:
         listing = read_list(
             source, root=root, separator=separator, multi_label=multi_label, fault=fault
         )
@@ -206,12 +216,15 @@ def load_video_list(
             "each class, or a list of them"
         )
     entries = _of_split(source, listing, split)
+    if records is None:  # Those are read by TensorFlow.
+        for path in {scheme(entry.path): entry.path for entry in entries}.values():
+            require_readable(path)
     to_index, names = _label_map(source, entries, class_names or listing.class_names)
     kept, labels, seen = [], [], {}
     for entry in entries:
         found = [to_index(label) for label in entry.labels]
         mistake = next((wrong for _, wrong in found if wrong), None)
-        key = os.path.abspath(entry.path), entry.segment
+        key = absolute(entry.path), entry.segment
         if key in seen:
             cure = "put all its labels there" if multi_label else "keep one of the two"
             mistake = f"{entry.path} is already on {seen[key]}; {cure}"

@@ -13,6 +13,7 @@ import os
 import av
 import numpy as np
 
+from mvit_tf.data.remote import file_size, open_file
 from mvit_tf.data.video.video_file import (
     open_container,
     reachable,
@@ -67,7 +68,7 @@ def video_timing(path, container, stream, start_stamp):
     Returns:
         VideoTiming.
     """
-    if container.format.name == "matroska,webm" and os.path.getsize(path) >= _LARGE:
+    if container.format.name == "matroska,webm" and file_size(path) >= _LARGE:
         timing = _timing_by_samples(path, container, stream, start_stamp)
         if timing:
             return timing
@@ -128,7 +129,7 @@ def _indexed_extent(path, container, stream, start_stamp):
 
 def _is_fragmented(path):
     """Whether an MP4 file has fragments, whose frames its first table does not know."""
-    with reachable(path), open(path, "rb") as file:
+    with reachable(path), open_file(path) as file:
         while len(header := file.read(16)) >= 8:
             size, kind = int.from_bytes(header[:4]), header[4:8]
             if kind == b"moof":

@@ -7,8 +7,10 @@ import stat
 import av
 from av.stream import Disposition
 
+from mvit_tf.data.remote import RemoteFile
 from mvit_tf.errors import UserError
 from mvit_tf.files import one_line
+from mvit_tf.urls import is_url, without_secrets
 
 OUTCOMES = (
     "missing",  # no such file
@@ -47,7 +49,7 @@ class DecodeError(UserError):
         self.detail = detail
 
     def __str__(self):
-        return one_line(f"{self.path}: {self.detail}")
+        return without_secrets(one_line(f"{self.path}: {self.detail}"))
 
 
 @contextlib.contextmanager
@@ -55,8 +57,13 @@ def reachable(path):
     """Context in which a file that cannot be read, or no longer, raises a DecodeError."""
     try:
         yield
-    except (FileNotFoundError, ValueError):  # ValueError: a zero byte in the name.
-        raise DecodeError(path, "missing", "no such file") from None
+    except DecodeError:
+        raise
+    except UserError as error:  # A URL that this installation cannot read.
+        raise DecodeError(path, "missing", error.args[0].removeprefix(f"{path}: ")) from None
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a zero byte in the name.
+        answer = f" ({error.strerror})" if is_url(path) else ""
+        raise DecodeError(path, "missing", f"no such file{answer}") from None
     except OSError as error:
         raise DecodeError(path, "missing", f"cannot be reached: {error.strerror}") from None
 
@@ -69,6 +76,8 @@ def check_file(path):
     Raises:
         DecodeError: no such file, an empty one, a folder, a pipe or another special file.
     """
+    if is_url(path):  # It is looked at when it is opened: asking twice takes twice the time.
+        return
     with reachable(path):
         status = os.stat(path)
     for is_kind, detail in _SPECIAL_FILES:
@@ -81,14 +90,15 @@ def check_file(path):
 
 
 def open_container(path):
-    """The file as av.container.InputContainer, to be closed by the caller.
+    """The file or URL as av.container.InputContainer, to be closed by the caller.
 
     Raises:
-        DecodeError: not a video file.
+        DecodeError: not a video file; of a URL also whenever it cannot be read further.
     """
+    # The prefix keeps FFmpeg from taking a name such as "concat:x" for a protocol.
+    file = _RemoteVideo(path) if is_url(path) else f"file:{path}"
     try:
-        # The prefix keeps FFmpeg from taking a name such as "concat:x" for a protocol.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = av.open(file, metadata_errors="replace")
     except av.FFmpegError as error:
         detail = f"cannot be opened as a video: {error.strerror}"
         raise DecodeError(path, "container_error", detail) from None
@@ -96,6 +106,22 @@ def open_container(path):
         container.close()
         raise DecodeError(path, "container_error", "cannot be opened as a video: a text file")
     return container
+
+
+class _RemoteVideo(RemoteFile):
+    """A `RemoteFile` whose errors are those of the video; PyAV lets them pass."""
+
+    def __init__(self, url):
+        self._url = url
+        with reachable(url):
+            super().__init__(url)
+        if not self.seek(0, os.SEEK_END):
+            raise DecodeError(url, "empty_file", "the file is empty (zero bytes)")
+        self.seek(0)
+
+    def readinto(self, buffer):
+        with reachable(self._url):
+            return super().readinto(buffer)
 
 
 def video_stream(path, container):
