@@ -15,6 +15,7 @@ from tests.training.tiny import write_config, write_videos
 _MVIT = [sys.executable, "-c", "from mvit_tf.cli.main import console; console()"]
 _EXPORT_AND_PREDICT = """
 import sys
+from mvit_tf.cli.startup import end_process
 from mvit_tf.export.predictor import open_predictor
 from mvit_tf.training import trainer
 from mvit_tf.files import local_copy
@@ -28,6 +29,7 @@ for name in ("split.csv", "outcomes.jsonl", "evaluation.json", "train_log.csv"):
     print(name, len((as_path(run) / name).read_text().splitlines()))
 print("left", sorted(path.name for path in as_path(run).iterdir()))
 print("secrets", "hidden" in (as_path(run) / "outcomes.jsonl").read_text())
+end_process(0)
 """
 
 
