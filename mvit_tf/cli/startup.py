@@ -55,9 +55,10 @@ def end_process(status: int):
     """Ends the process with the exit status of a command.
 
     Stopped in the middle, videos are still being decoded: their threads wait for an interpreter
-    that is closing, it waits for them. All that is kept has been written by then.
+    that is closing, it waits for them. All that is kept has been written by then. TensorFlow-io's
+    file systems are gone before TensorFlow's last files on them, and abort the process.
     """
-    if status:
+    if status or "tensorflow_io" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
