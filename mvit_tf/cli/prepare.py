@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{flag}", metavar=metavar, help=what)
     parser.add_argument(
+        "--multi_label",
+        action="store_true",
+        help="a video may have any number of labels, as data.multi_label",
+    )
+    parser.add_argument(
         "--nested", action="store_true", help="take the videos of folders within class folders too"
     )
     parser.add_argument(
@@ -139,6 +144,7 @@ def run(arguments: argparse.Namespace) -> int | None:
         class_names=None if arguments.label_map is None else load_label_map(arguments.label_map),
         split=arguments.split,
         nested=arguments.nested,
+        multi_label=arguments.multi_label,
     )
     plan = make_plan(
         videos,

@@ -1,6 +1,7 @@
 """Labelled videos, from class folders or from a list."""
 
 import dataclasses
+import math
 import os
 import re
 
@@ -203,7 +204,7 @@ def load_video_list(
     if is_tfds_folder(source):
         listing = read_tfds(source)
     elif records is not None:
-        listing = read_records(source, records)
+        listing = read_records(source, records, multi_label)
     elif in_folders:
         listing = read_class_folders(source, class_names=class_names, nested=nested, fault=fault)
     elif in_list:
@@ -240,9 +241,11 @@ def load_video_list(
         raise UserError(f"{source}: {error}") from None
     intervals = None
     if any(entry.intervals for entry in kept):
+        always = (-math.inf, math.inf)
+        times_of = [entry.intervals or (always,) * len(entry.labels) for entry in kept]
         intervals = tuple(
-            tuple((label, *times) for label, times in zip(of_entry, entry.intervals, strict=True))
-            for of_entry, entry in zip(labels, kept, strict=True)
+            tuple((label, *time) for label, time in zip(of_entry, times, strict=True))
+            for of_entry, times in zip(labels, times_of, strict=True)
         )
     if multi_label:
         labels = tuple(tuple(sorted(set(of_entry))) for of_entry in labels)

@@ -12,6 +12,7 @@ from pydantic import Field
 from mvit_tf.data.clips import segment_range
 from mvit_tf.data.records import examples
 from mvit_tf.data.records.framing import LARGEST_RECORD
+from mvit_tf.data.remote import open_file
 from mvit_tf.data.video.decoding import open_video
 from mvit_tf.data.video.video_file import DecodeError, reachable
 from mvit_tf.typed import NotNegative, frozen_dataclass
@@ -92,20 +93,21 @@ def encode_video(path, segment, encoding):
         yield item
 
 
-def record_data(facts, parts, encoding, label, class_name, source):
+def record_data(facts, parts, encoding, labels, source, intervals=None):
     """The SequenceExample of a video in bytes.
 
     Args:
         facts: VideoFacts.
         parts: list of bytes, all that `encode_video` yielded.
         encoding: Encoding.
-        label: int.
-        class_name: str.
+        labels: dict of int to str, each label and the name of its class.
         source: str, what the video is called.
+        intervals: optional sequence of (label, start, end), seconds of the video, in which labels
+            count.
     """
     context = {
-        examples.LABEL_INDEX: label,
-        examples.LABEL_TEXT[0]: class_name,
+        examples.LABEL_INDEX: list(labels),
+        examples.LABEL_TEXT[0]: list(labels.values()),
         examples.SOURCE[0]: source,
         examples.START: round(facts.start * 1e6),
         examples.END: round(facts.end * 1e6),
@@ -115,6 +117,12 @@ def record_data(facts, parts, encoding, label, class_name, source):
         examples.HEIGHT: facts.height,
         examples.FORMAT: facts.format,
     }
+    if intervals is not None:
+        context |= {
+            examples.INTERVAL_LABEL: [label for label, _, _ in intervals],
+            examples.INTERVAL_START: [round(start * 1e6) for _, start, _ in intervals],
+            examples.INTERVAL_END: [round(end * 1e6) for _, _, end in intervals],
+        }
     if encoding.frames == "video":
         return examples.serialise(context, {examples.VIDEO: [b"".join(parts)]})
     moments = [round((facts.start + n / facts.fps) * 1e6) for n in range(len(parts))]
@@ -163,6 +171,6 @@ def _whole_file(path, segment, encoding):
     # Of a part of a file, the numbers are those of the part, though the file is whole.
     start, end = segment or (0.0, info.duration)
     yield VideoFacts(info.fps, count, info.width, info.height, start, end, info.codec)
-    with reachable(path), open(path, "rb") as file:
+    with reachable(path), open_file(path) as file:
         while piece := file.read(_COPY_BYTES):
             yield [piece]

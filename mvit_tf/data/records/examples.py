@@ -15,6 +15,9 @@ FRAMES = "image/encoded"
 VIDEO = "video/encoded"
 TIMESTAMPS = "image/timestamp"  # microseconds
 LABEL_INDEX = "clip/label/index"
+# The times of labels, as MediaSequence has them: one entry for each.
+INTERVAL_LABEL = "segment/label/index"
+INTERVAL_START, INTERVAL_END = "segment/start/timestamp", "segment/end/timestamp"  # microseconds
 # DMVR's name of it, and MediaSequence's.
 LABEL_TEXT = ("clip/label/text", "clip/label/string")
 START, END = "clip/start/timestamp", "clip/end/timestamp"  # microseconds
@@ -50,6 +53,7 @@ class RecordHead:
         num_frames: int, or None.
         start, end: float, seconds of the part of the source, or None.
         format: str, of the pictures or of the video; empty where it is not said.
+        intervals: tuple of (label, start, end) in seconds of the source, or None.
     """
 
     labels: tuple[int, ...]
@@ -60,6 +64,7 @@ class RecordHead:
     start: float | None
     end: float | None
     format: str
+    intervals: tuple[tuple[int, float, float], ...] | None = None
 
     @property
     def segment(self):
@@ -78,6 +83,8 @@ def serialise(context, sequences):
     """
     message = SequenceExample()
     for key, value in context.items():
+        if value == []:  # A feature of no kind would not be parsed.
+            continue
         _set(message.context.feature[key], value if isinstance(value, list) else [value])
     for key, values in sequences.items():
         steps = message.feature_lists.feature_list[key].feature
@@ -192,7 +199,15 @@ def head_of(message):
         start=None if start is None else start / 1e6,
         end=None if end is None else end / 1e6,
         format=_text(one(FORMAT) or b""),
+        intervals=_intervals(*map(values, (INTERVAL_LABEL, INTERVAL_START, INTERVAL_END))),
     )
+
+
+def _intervals(labels, starts, ends):
+    if not labels or not len(labels) == len(starts) == len(ends):
+        return None
+    seconds = ([moment / 1e6 for moment in moments] for moments in (starts, ends))
+    return tuple(zip(labels, *seconds, strict=True))
 
 
 def _text(value):

@@ -1,6 +1,7 @@
 """Every record of a set with its label: the list of videos that a record set is."""
 
 import functools
+import math
 import os
 
 from mvit_tf.data.lists.class_names import one_spelling
@@ -58,7 +59,7 @@ def record_files(source):
     return None
 
 
-def read_records(source, files):
+def read_records(source, files, multi_label=False):
     """The records of a set, with their labels.
 
     What a manifest beside the files says of them is taken for granted; of other files, the head
@@ -67,21 +68,27 @@ def read_records(source, files):
     Args:
         source: str, what the user gave.
         files: list of str, as `record_files` gives them.
+        multi_label: bool. A record may have any number of labels.
 
     Returns:
         Listing, in the order of the files. Of the classes, the names are those of the manifest,
         or those that the records themselves say.
 
     Raises:
-        UserError: a file that cannot be read, or a record without exactly one label.
+        UserError: a file that cannot be read, or, but for `multi_label`, a record without exactly
+            one label.
     """
     known = _known_shards(files)
     if all(file in known for file in files):
         names = {manifest.class_names for manifest, _ in known.values()}
         if len(names) == 1:
             (class_names,) = names
+            if not multi_label and any(one.options["multi_label"] for one, _ in known.values()):
+                raise UserError(
+                    f"{source}: its videos have any number of labels; set data.multi_label=true"
+                )
             return _listing_of_manifests(files, known, class_names)
-    return _listing_of_heads(source, files)
+    return _listing_of_heads(source, files, multi_label)
 
 
 def record_content(path):
@@ -143,37 +150,60 @@ def _known_shards(files):
 
 
 def _listing_of_manifests(files, known, class_names):
-    entries = [
-        Entry(
-            record_name(file, record.offset),
-            class_names[record.label],
-            f"record at {record.offset} of {os.path.basename(file)}",
-            segment=record.segment if known[file][0].options["frames"] == "video" else None,
-            source=record.source,
-        )
-        for file in files
-        for record in known[file][1].records
-    ]
+    entries = []
+    for file in files:
+        manifest, shard = known[file]
+        whole_videos = manifest.options["frames"] == "video"
+        for record in shard.records:
+            # The frames of a record are those of the segment only.
+            start = 0.0 if whole_videos or record.segment is None else record.segment[0]
+            label, intervals = _labels(record.labels, record.intervals, class_names, start)
+            entries.append(
+                Entry(
+                    record_name(file, record.offset),
+                    label if manifest.options["multi_label"] else label[0],
+                    f"record at {record.offset} of {os.path.basename(file)}",
+                    segment=record.segment if whole_videos else None,
+                    source=record.source,
+                    intervals=intervals,
+                )
+            )
     return Listing(entries, class_names=class_names)
 
 
-def _listing_of_heads(source, files):
+def _labels(labels, intervals, class_names, start):
+    """(names of labels, times of each or None), the times counted from `start`."""
+    if intervals is None:
+        return tuple(_label(label, class_names) for label in labels), None
+    timed = {label for label, _, _ in intervals}
+    always = [(label, -math.inf, math.inf) for label in labels if label not in timed]
+    rows = [*intervals, *always]
+    times = tuple((begin - start, end - start) for _, begin, end in rows)
+    return tuple(_label(label, class_names) for label, _, _ in rows), times
+
+
+def _listing_of_heads(source, files, multi_label):
     passed_over = []
-    heads = [head for file in files for head in read_heads(file, passed_over)]
+    heads = [head for file in files for head in read_heads(file, passed_over, multi_label)]
     if not heads:
         reason = f": {passed_over[0][0]}: {passed_over[0][1]}" if passed_over else ""
         raise UserError(f"{source}: no record can be read{reason}")
     class_names = _class_names([head for _, head in heads])
-    entries = [
-        Entry(
-            path,
-            one_spelling(head.texts[0]) if not head.labels else _label(head.labels[0], class_names),
-            path,
-            segment=head.segment,
-            source=head.source or path,
+    entries = []
+    for path, head in heads:
+        start = 0.0 if head.segment or head.start is None else head.start
+        label, intervals = _labels(head.labels, head.intervals, class_names, start)
+        label = label or tuple(map(one_spelling, head.texts))
+        entries.append(
+            Entry(
+                path,
+                label if multi_label else label[0],
+                path,
+                segment=head.segment,
+                source=head.source or path,
+                intervals=intervals if multi_label else None,
+            )
         )
-        for path, head in heads
-    ]
     return Listing(entries, class_names=class_names, passed_over=tuple(passed_over))
 
 
@@ -186,28 +216,31 @@ def _class_names(heads):
     """The names in index order that the records give their labels; None where they do not."""
     names = {}
     for head in heads:
-        if not head.labels or not head.texts:
+        if len(head.labels) != len(head.texts):
             return None
-        name = one_spelling(head.texts[0])
-        if names.setdefault(head.labels[0], name) != name or head.labels[0] < 0:
-            return None
-    if len(set(names.values())) < len(names):
+        for label, text in zip(head.labels, head.texts, strict=True):
+            name = one_spelling(text)
+            if names.setdefault(label, name) != name or label < 0:
+                return None
+    if not names or len(set(names.values())) < len(names):
         return None
     return tuple(names.get(index, str(index)) for index in range(max(names) + 1))
 
 
-def read_heads(file, passed_over):
+def read_heads(file, passed_over, multi_label=False):
     """What the records of a file say of themselves.
 
     Args:
         file: str.
         passed_over: list to which (name, reason) of the damaged ones is added.
+        multi_label: bool. A record may have any number of labels.
 
     Returns:
         list of (name, RecordHead).
 
     Raises:
-        UserError: the file cannot be read, or one has not exactly one label.
+        UserError: the file cannot be read, or, but for `multi_label`, one has not exactly one
+            label.
     """
     heads = []
     try:
@@ -217,7 +250,8 @@ def read_heads(file, passed_over):
                 for offset, length, start in framing.walk(opened, size, examples.HEAD_BYTES):
                     path = record_name(file, offset)
                     try:
-                        heads.append((path, _head(path, opened, offset, length, start)))
+                        head = _head(path, opened, offset, length, start, multi_label)
+                        heads.append((path, head))
                     except (examples.NotASequenceExample, framing.CorruptRecord) as error:
                         passed_over.append((path, f"corrupt_record: {error}"))
             except framing.CorruptRecord as error:
@@ -230,16 +264,16 @@ def read_heads(file, passed_over):
     return heads
 
 
-def _head(path, opened, offset, length, start):
+def _head(path, opened, offset, length, start, multi_label):
     head = examples.parse_head(opened, offset + framing.HEADER_SIZE, length, start)
-    if head is not None and len(head.labels or head.texts) == 1:
+    if head is not None and (multi_label or len(head.labels or head.texts) == 1):
         return head
     # The context does not come first, or is damaged, which only the whole record can tell.
     head = examples.head_of(examples.parse(framing.read_record(opened, offset)))
     number = len(head.labels or head.texts)
-    if number != 1:
+    if number != 1 and not multi_label:
         raise UserError(
             f"{path}: {number} labels ({examples.LABEL_INDEX} or {examples.LABEL_TEXT[0]}), and a "
-            "video has one here"
+            "video has one, unless data.multi_label=true"
         )
     return head

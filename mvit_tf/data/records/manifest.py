@@ -17,20 +17,23 @@ class Record:
     Args:
         offset: int, where in its file it begins.
         length: int, bytes of its data.
-        label: int.
+        labels: tuple of int; one, but in a multi-label set.
         fps: float, frames a second.
         num_frames: int.
         source: str, the video that it was made from.
         segment: (start, end) in seconds of the part of that video, or None for all.
+        intervals: tuple of (label, start, end), as of `VideoList`, in seconds of that video; None
+            where no label has times.
     """
 
     offset: int
     length: int
-    label: int
+    labels: tuple[int, ...]
     fps: float
     num_frames: int
     source: str
     segment: tuple[float, float] | None = None
+    intervals: tuple[tuple[int, float, float], ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +41,14 @@ class Failure:
     """A video of which there is no record.
 
     Args:
-        source, segment, label: as of `Record`.
+        source, segment, labels, intervals: as of `Record`.
         outcome, detail: str, as of `DecodeError`.
     """
 
     source: str
     segment: tuple[float, float] | None
-    label: int
+    labels: tuple[int, ...]
+    intervals: tuple[tuple[int, float, float], ...] | None
     outcome: str
     detail: str
 
@@ -80,9 +84,9 @@ class Shard:
     @classmethod
     def from_dict(cls, fields):
         """The inverse of `to_dict`."""
-        records = [Record(*row[:-1], _segment(row[-1])) for row in fields["records"]]
+        records = [Record(*map(_tuples, row)) for row in fields["records"]]
         failures = [
-            Failure(**{**failure, "segment": _segment(failure["segment"])})
+            Failure(**{key: _tuples(value) for key, value in failure.items()})
             for failure in fields["failures"]
         ]
         return cls(
@@ -110,7 +114,8 @@ class Manifest:
         failed = sum(len(shard.failures) for shard in self.shards)
         per_class = [0] * len(self.class_names)
         for record in records:
-            per_class[record.label] += 1
+            for label in record.labels:
+                per_class[label] += 1
         return {
             "videos": len(records) + failed,
             "records": len(records),
@@ -163,5 +168,6 @@ def read_manifest(path):
         raise UserError(f"{path} is damaged: {error!r}; run `mvit prepare` again") from None
 
 
-def _segment(value):
-    return None if value is None else tuple(value)
+def _tuples(value):
+    """A value of JSON with tuples for its lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -58,15 +58,28 @@ class Plan:
     @property
     def options(self):
         """What the files depend on beside the list, as plain data."""
-        return {**dataclasses.asdict(self.encoding), "shards": self.num_shards}
+        encoding = dataclasses.asdict(self.encoding)
+        return {**encoding, "shards": self.num_shards, "multi_label": self.videos.multi_label}
 
     def listed(self):
-        """(source, segment) -> name of the class, of every video."""
-        names = self.videos.class_names
+        """(source, segment) -> `written_labels`, of every video."""
+        videos = self.videos
         return {
-            (source, self.videos.segment(index)): names[self.videos.labels[index]]
+            (source, videos.segment(index)): written_labels(
+                videos.labels_of(index), self.intervals_of(index), videos.class_names
+            )
             for index, source in enumerate(self.sources)
         }
+
+    def intervals_of(self, index):
+        """The intervals of video `index`, or None."""
+        return None if self.videos.intervals is None else self.videos.intervals[index]
+
+
+def written_labels(labels, intervals, class_names):
+    """Names of classes, and names with times, as plain data to be compared."""
+    timed = [[class_names[label], *times] for label, *times in intervals or ()]
+    return [*(class_names[label] for label in labels), *timed]
 
 
 def make_plan(videos, source, output, *, name, encoding, num_shards=None):
@@ -127,7 +140,7 @@ def differences(plan, options, class_names, listed):
     for keys, what in (
         (now.keys() - listed.keys(), "are new"),
         (listed.keys() - now.keys(), "are gone"),
-        ({key for key in both if now[key] != listed[key]}, "have another label"),
+        ({key for key in both if now[key] != listed[key]}, "have other labels"),
     ):
         if keys:
             named = sorted(source for source, _ in keys)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.records.manifest import Manifest, read_manifest, write_manifest
-from mvit_tf.data.records.plan import differences
+from mvit_tf.data.records.plan import differences, written_labels
 from mvit_tf.data.records.shards import Unfinished, encode_member, is_intact, write_shard
 from mvit_tf.data.records.storage import exists, is_remote
 from mvit_tf.data.video.decode_workers import DecodeWorkers
@@ -143,7 +143,7 @@ def _known_shards(plan, unfinished):
         manifest = read_manifest(plan.manifest_path)
         names = manifest.class_names
         listed = {
-            (one.source, one.segment): names[one.label]
+            (one.source, one.segment): written_labels(one.labels, one.intervals, names)
             for shard in manifest.shards
             for one in (*shard.records, *shard.failures)
         }

@@ -34,8 +34,8 @@ class Unfinished:
         if found is None:
             return None
         listed = {
-            (source, None if segment is None else tuple(segment)): label
-            for source, segment, label in found["videos"]
+            (source, None if segment is None else tuple(segment)): labels
+            for source, segment, labels in found["videos"]
         }
         return found["options"], tuple(found["classes"]), listed
 
@@ -47,7 +47,7 @@ class Unfinished:
         content = {
             "options": self._plan.options,
             "classes": list(self._plan.videos.class_names),
-            "videos": [[*key, label] for key, label in self._plan.listed().items()],
+            "videos": [[*key, labels] for key, labels in self._plan.listed().items()],
         }
         storage.write_text(storage.within(self.folder, "plan.json"), json.dumps(content))
 
@@ -114,12 +114,13 @@ def encode_member(plan, index, run):
         (VideoFacts, bytes), or the DecodeError that the video ended in.
     """
     videos, encoding = plan.videos, plan.encoding
-    label = videos.labels[index]
     try:
         facts, *parts = run(encode_video, videos.paths[index], videos.segment(index), encoding)
         parts = [piece for part in parts for piece in part]
-        name = videos.class_names[label]
-        return facts, record_data(facts, parts, encoding, label, name, plan.sources[index])
+        labels = {label: videos.class_names[label] for label in videos.labels_of(index)}
+        intervals = plan.intervals_of(index)
+        source = plan.sources[index]
+        return facts, record_data(facts, parts, encoding, labels, source, intervals)
     except DecodeError as error:
         return error
 
@@ -146,16 +147,18 @@ def write_shard(plan, number, encoded):
         with open(temporary, "wb") as file:
             for index, made in zip(plan.members[number], encoded, strict=True):
                 known = plan.sources[index], plan.videos.segment(index)
-                label = plan.videos.labels[index]
+                labels, intervals = plan.videos.labels_of(index), plan.intervals_of(index)
                 if isinstance(made, DecodeError):
-                    failures.append(Failure(*known, label, made.outcome, made.detail))
+                    failures.append(Failure(*known, labels, intervals, made.outcome, made.detail))
                     continue
                 facts, data = made
                 content = framed(data)
                 file.write(content)
                 digest.update(content)
                 records.append(
-                    Record(offset, len(data), label, facts.fps, facts.num_frames, *known)
+                    Record(
+                        offset, len(data), labels, facts.fps, facts.num_frames, *known, intervals
+                    )
                 )
                 offset += framed_size(len(data))
 

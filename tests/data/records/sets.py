@@ -29,10 +29,10 @@ def class_folders(root, *, count=6):
     return root
 
 
-def planned(source, output, *, name="set", num_shards=2, **encoding):
+def planned(source, output, *, name="set", num_shards=2, multi_label=False, **encoding):
     """The Plan of a set."""
     return make_plan(
-        load_video_list(source),
+        load_video_list(source, multi_label=multi_label),
         str(source),
         str(output),
         name=name,

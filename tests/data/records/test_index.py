@@ -113,6 +113,6 @@ def test_ours_is_read_by_the_model_garden(tmp_path):
     dataset = tf.data.TFRecordDataset(str(tmp_path / "set" / manifest.shards[0].file))
     read = list(dataset.map(lambda data: parse(decode(data))))
     assert [int(tf.argmax(label)) for _, label in read] == [
-        record.label for record in manifest.shards[0].records
+        record.labels[0] for record in manifest.shards[0].records
     ]
     assert all(features["image"].shape == (4, 32, 32, 3) for features, _ in read)

@@ -68,7 +68,7 @@ def test_frames_are_those_of_the_video_through_jpeg(videos, prepared):
     records = [record for shard in manifest.shards for record in shard.records]
     assert len(found) == len(records) == 6
     for path, label, record in zip(found.paths, found.labels, records, strict=True):
-        assert parse_record_name(path)[1] == record.offset and record.label == label
+        assert parse_record_name(path)[1] == record.offset and record.labels[0] == label
         with open_video(videos / record.source) as video, open_source(path) as reader:
             assert reader.info.num_frames == video.info.num_frames == record.num_frames
             assert reader.info.fps == video.info.fps
