@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mvit_tf.analysis.plots import plot_clips
     from mvit_tf.data.transforms import denormalise
     from mvit_tf.training.experiment import load_experiment
-    from mvit_tf.training.trainer import first_training_batch
+    from mvit_tf.training.experiment_clips import first_training_batch
 
     experiment = load_experiment(find_config(arguments.experiment), arguments.params_override)
     clips, labels, class_names = first_training_batch(experiment)

@@ -1,22 +1,17 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
-import contextlib
 import os
 import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mvit_tf.data.augmentation.mixing import mix_batches
 from mvit_tf.data.lists.data_checks import remarks
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
-from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
-from mvit_tf.data.service import served_dataset
-from mvit_tf.data.video.decode_workers import DecodeWorkers, available_processors
+from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
 from mvit_tf.models import build_mvit
 from mvit_tf.remote_path import RemotePath, reached
@@ -35,6 +30,7 @@ from mvit_tf.training.evaluation import (
     shuffle_frames,
 )
 from mvit_tf.training.experiment import Experiment, load_experiment
+from mvit_tf.training.experiment_clips import decode_workers, training_clips, validation_views
 from mvit_tf.training.experiment_videos import (
     evaluation_videos,
     labelled_videos,
@@ -152,8 +148,8 @@ def _train(experiment, directory, strategy):
     saver = callbacks.Checkpoints(
         store=directory.checkpoints, progress=progress, metric=f"val_{metric}"
     )
-    with _decode_workers(experiment) as workers, ledger.user_errors():
-        clips = _training_clips(
+    with decode_workers(experiment) as workers, ledger.user_errors():
+        clips = training_clips(
             experiment, videos, start_epoch=progress.epoch, ledger=ledger, workers=workers
         )
         validate = _validator(experiment, model, validation, strategy, validation_ledger, workers)
@@ -190,61 +186,6 @@ def _train(experiment, directory, strategy):
     _plot_curves(directory)
 
 
-def first_training_batch(experiment: Experiment) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """What the model sees in the first step of training.
-
-    Returns:
-        (clips, labels, class_names): float32 (B, T, H, W, 3) as the model takes them, float32
-        (B, K), zeros and ones or mixed, and the K names.
-
-    Raises:
-        UserError: of anything that the person at the keyboard can put right.
-    """
-    videos, _ = train_and_validation(experiment, labelled_videos(experiment), saved=None)
-    ledger = OutcomeLedger()
-    with _decode_workers(experiment) as workers, ledger.user_errors():
-        batches = _training_clips(experiment, videos, start_epoch=0, ledger=ledger, workers=workers)
-        clips, labels = next(iter(batches))
-    return clips.numpy(), labels.numpy(), videos.class_names
-
-
-def _training_clips(experiment, videos, *, start_epoch: int, ledger, workers) -> tf.data.Dataset:
-    """Batches of clips and labels, zeros and ones or mixed, from an epoch to the last."""
-    augmentation, repeats = experiment.augmentation(), experiment.data.repeated_augmentation
-    batch_size = experiment.train.batch_size
-    if augmentation.mixes and batch_size == 1:
-        raise UserError(
-            "data.mixup_alpha and data.cutmix_alpha mix the clips of a batch: train.batch_size "
-            "must be at least 2, or both of them 0"
-        )
-    clips = {
-        "sampling": experiment.clip_sampling(),
-        "preprocessing": experiment.preprocessing(),
-        "augmentation": augmentation,
-        "batch_size": batch_size,
-        "epochs": experiment.train.epochs,
-        "start_epoch": start_epoch,
-        "seed": experiment.data.seed,
-        "repeated_augmentation": repeats,
-    }
-    if experiment.data.service is not None:
-        batches = served_dataset(videos, **clips, service=experiment.data.service)
-    else:
-        batches = train_dataset(
-            videos,
-            **clips,
-            ledger=ledger,
-            balanced_sampling=experiment.data.balanced_sampling,
-            workers=workers,
-            num_parallel=experiment.data.decode_threads,
-            tolerated_damage=experiment.data.tolerated_damage,
-        )
-    if not augmentation.mixes:
-        return batches
-    first = start_epoch * steps_per_epoch(videos, batch_size, repeats)
-    return mix_batches(batches, augmentation, seed=experiment.data.seed, start=first)
-
-
 def evaluate(
     experiment: Experiment,
     directory: ModelDirectory,
@@ -270,13 +211,13 @@ def evaluate(
     )
     predictor = _predictor(experiment, model, strategy)
     ledger = OutcomeLedger()
-    with _decode_workers(experiment) as workers:
-        views = _views(
+    with decode_workers(experiment) as workers:
+        views = validation_views(
             experiment,
             videos,
-            predictor,
-            ledger,
-            workers,
+            batch_size=predictor.batch_size,
+            ledger=ledger,
+            workers=workers,
             num_clips=data.evaluation_clips,
             num_crops=data.evaluation_crops,
         )
@@ -377,37 +318,21 @@ def _validator(experiment, model, videos, strategy, ledger, workers):
     if videos is None:
         return None
     predictor = _predictor(experiment, model, strategy)
-    views = _views(experiment, videos, predictor, ledger, workers, num_clips=1, num_crops=1)
+    views = validation_views(
+        experiment,
+        videos,
+        batch_size=predictor.batch_size,
+        ledger=ledger,
+        workers=workers,
+        num_clips=1,
+        num_crops=1,
+    )
 
     def validate() -> EvaluationReport | MultiLabelReport:
         ledger.clear()
         return _score(predictor, views, videos, ledger)
 
     return validate
-
-
-def _views(experiment, videos, predictor, ledger, workers, *, num_clips: int, num_crops: int):
-    return evaluation_views(
-        videos,
-        sampling=experiment.clip_sampling(),
-        preprocessing=experiment.preprocessing(),
-        num_clips=num_clips,
-        num_crops=num_crops,
-        batch_size=predictor.batch_size,
-        ledger=ledger,
-        workers=workers,
-        num_parallel=experiment.data.decode_threads,
-        tolerated_damage=experiment.data.tolerated_damage,
-    )
-
-
-def _decode_workers(experiment):
-    """Context of the experiment's `DecodeWorkers`, or of None."""
-    data = experiment.data
-    count = available_processors() if data.decode_workers is None else data.decode_workers
-    if not count:
-        return contextlib.nullcontext()
-    return DecodeWorkers(count, time_limit=data.decode_time_limit)
 
 
 def _score(

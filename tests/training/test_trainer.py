@@ -14,7 +14,7 @@ import tensorflow as tf
 from mvit_tf.cli.main import main
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
-from mvit_tf.training import callbacks, trained_model, trainer
+from mvit_tf.training import callbacks, experiment_clips, trained_model, trainer
 from mvit_tf.training.checkpoints import read_progress
 from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
@@ -203,7 +203,7 @@ def test_a_resumed_run_sees_the_clips_of_an_uninterrupted_one(config):
     training, _ = train_and_validation(experiment, labelled_videos(experiment), saved=None)
 
     def batches(start_epoch):
-        made = trainer._training_clips(
+        made = experiment_clips.training_clips(
             experiment, training, start_epoch=start_epoch, ledger=OutcomeLedger(), workers=None
         )
         assert [spec.shape for spec in made.element_spec] == [(8, 4, 32, 32, 3), (8, 8)]
@@ -217,7 +217,7 @@ def test_a_resumed_run_sees_the_clips_of_an_uninterrupted_one(config):
     # Of clips of two classes, as two of one class still add up to 1.
     weights = [labels.max(axis=1).min() for _, labels in whole]
     assert len(set(weights)) == 9 and max(weights) < 1
-    clips, labels, class_names = trainer.first_training_batch(experiment)
+    clips, labels, class_names = experiment_clips.first_training_batch(experiment)
     np.testing.assert_array_equal(clips, whole[0][0])
     np.testing.assert_array_equal(labels, whole[0][1])
     assert class_names == training.class_names
@@ -226,7 +226,7 @@ def test_a_resumed_run_sees_the_clips_of_an_uninterrupted_one(config):
 def test_mixing_needs_two_clips(config):
     experiment = load_experiment(config, "data.mixup_alpha=0.8,train.batch_size=1")
     with pytest.raises(UserError, match="train.batch_size must be at least 2"):
-        trainer.first_training_batch(experiment)
+        experiment_clips.first_training_batch(experiment)
 
 
 def test_one_class_only_is_refused(tmp_path, config, videos):
