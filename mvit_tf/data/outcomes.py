@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import re
 import threading
 
 from mvit_tf.errors import UserError
@@ -13,6 +14,10 @@ PARTIAL = "partial"  # decoded but for frames that are damaged, no more than is 
 REPLACED = "replaced"  # a training clip whose own video cannot be decoded
 _GOOD = (OK, PADDED, PARTIAL)
 _FILES_NAMED = 3
+# What TensorFlow says where a worker of a tf.data service failed.
+_OF_SERVICE = re.compile(
+    r"Failed to get element from worker (\S+): (?:.*Failed to get element: )?(.*?)(?: \[|$)", re.S
+)
 # So many failures without a video in between that can be decoded: not the files are at fault.
 _MOST_IN_A_ROW = 20
 
@@ -215,13 +220,20 @@ class OutcomeLedger:
         """Context in which to run a loop over a pipeline of `pipeline`.
 
         TensorFlow wraps an exception raised inside tf.data in one of its own. Where the cause
-        is that no video could be decoded, this raises the UserError that says so.
+        is that no video could be decoded, or that a worker of a tf.data service failed, this
+        raises the UserError that says so.
         """
         import tensorflow as tf
 
         try:
             yield
-        except tf.errors.OpError:
+        except tf.errors.OpError as error:
+            of_service = _OF_SERVICE.search(error.message)
+            if of_service:
+                raise UserError(
+                    f"data.service: its worker {of_service[1]} failed: {of_service[2]}; `mvit "
+                    "check-data` names damaged records"
+                ) from None
             if self._error is not None:
                 raise self._error from None
             if len(self) and len(self.failures) == len(self):
