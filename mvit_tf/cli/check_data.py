@@ -18,7 +18,7 @@ from mvit_tf.console import format_table, progress
 from mvit_tf.errors import UserError
 from mvit_tf.files import one_line, write_json_lines
 from mvit_tf.remote_path import as_path
-from mvit_tf.urls import without_secrets
+from mvit_tf.urls import is_url, without_secrets
 
 NAME = "check-data"
 SUMMARY = "decode every video of a folder or list, and name what is wrong with them"
@@ -165,7 +165,7 @@ def check_file(path: str):
         (CheckedFile, mean of the `look_alikes.thumbnail`s of some frames or None where it failed).
     """
     from mvit_tf.data.lists.look_alikes import moments, thumbnail
-    from mvit_tf.data.records.reading import open_source
+    from mvit_tf.data.records.reading import open_source, parse_record_name
     from mvit_tf.data.records.scan import scan_source_steps
     from mvit_tf.data.video.joined import second_file
 
@@ -179,7 +179,8 @@ def check_file(path: str):
         return
     with open_source(path) as video:
         frames = video.frames_at_indices(moments(scan.info.num_frames))
-    joint = second_file(path)
+    is_local_file = parse_record_name(path) is None and not is_url(path)
+    joint = second_file(path) if is_local_file else None
     detail = "" if joint is None else f"another video begins at byte {joint:,} and is not read"
     mean = sum(map(thumbnail, frames)) / len(frames)
     yield CheckedFile(path, detail=detail, readable=1.0, **known), mean

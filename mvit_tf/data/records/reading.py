@@ -30,7 +30,7 @@ def record_name(file, offset):
 
 def parse_record_name(path):
     """(file, offset) of a record's name; None for any other path."""
-    match = _NAME.fullmatch(path)
+    match = _NAME.fullmatch(os.fspath(path))
     if match is None or not is_record_file(match[1]):
         return None
     return match[1], int(match[2])
