@@ -75,6 +75,10 @@ def write_text_atomically(path: Path | RemotePath, text: str):
 
 def write_json_lines(path: Path | RemotePath, entries: Iterable[dict]):
     """`write_text_atomically` of one JSON object a line; URLs in them without their secrets."""
+    entries = (
+        {key: without_secrets(v) if isinstance(v, str) else v for key, v in entry.items()}
+        for entry in entries
+    )
     # JSON itself lets some control characters and line breaks stand.
     lines = (one_line(json.dumps(entry, ensure_ascii=False)) + "\n" for entry in entries)
     write_text_atomically(path, without_secrets("".join(lines)))

@@ -58,7 +58,12 @@ def absolute(path):
 
 
 def without_secrets(text):
-    """The text with every URL in it rid of user names, passwords and signed parts of the query."""
+    """The text with every URL in it rid of user names, passwords and signed parts of the query.
+
+    A text that is a URL may hold spaces and quotes; within others they end it.
+    """
+    if is_url(text) and "\n" not in text and ": " not in text:
+        return _shown(text)
     return _URL_IN_TEXT.sub(lambda found: _shown(found[0]), text) if "://" in text else text
 
 
@@ -67,10 +72,15 @@ def _shown(text):
     start, _, rest = url.partition("://")
     cut = re.search(r"[/?#]", rest)
     host, tail = (rest, "") if cut is None else (rest[: cut.start()], rest[cut.start() :])
-    address, mark, query = tail.partition("?")
-    fields = [field for field in query.split("&") if not _SECRET.search(_name(field))]
-    query = mark + "&".join(fields) if any(fields) else ""
+    address, *queries = re.split("(?=[?#])", tail)
+    query = "".join(map(_shown_fields, queries))
     return f"{start}://{host.rpartition('@')[2]}{address}{query}{text[len(url) :]}"
+
+
+def _shown_fields(query):
+    """A query or fragment with its mark, without the fields that are secret."""
+    fields = [field for field in query[1:].split("&") if not _SECRET.search(_name(field))]
+    return query[0] + "&".join(fields) if any(fields) else ""
 
 
 def _name(field):

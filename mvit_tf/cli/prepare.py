@@ -16,6 +16,7 @@ import sys
 from mvit_tf.cli.arguments import positive_int
 from mvit_tf.cli.startup import INTERRUPTED_STATUS, interrupted_by
 from mvit_tf.console import format_table, progress
+from mvit_tf.urls import without_secrets
 
 NAME = "prepare"
 SUMMARY = "write the videos of a folder or list into TFRecord files"
@@ -152,6 +153,7 @@ def run(arguments: argparse.Namespace) -> int | None:
         arguments.output,
         name=arguments.name,
         encoding=encoding,
+        root=arguments.root,
         num_shards=arguments.shards,
     )
     if arguments.runner is None:
@@ -166,7 +168,7 @@ def run(arguments: argparse.Namespace) -> int | None:
                 plan, make_shards, max_failure_share=arguments.max_failure_share, show=show
             )
     except KeyboardInterrupt:
-        command = shlex.join(["mvit", *sys.argv[1:]])
+        command = without_secrets(shlex.join(["mvit", *sys.argv[1:]]))
         print(f"\ninterrupted; the same command goes on: {command}", file=sys.stderr)
         return INTERRUPTED_STATUS
     print(_report(plan, manifest, found))

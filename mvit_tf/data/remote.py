@@ -142,9 +142,10 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, url):
         super().__init__()
+        source = _SOURCES.get(url) or _Source(url)
+        # Another thread may have come first; a server that does not answer must not hold up others.
         with _OPENING:
-            self._source = _SOURCES.get(url) or _Source(url)
-            _SOURCES[url] = self._source
+            self._source = _SOURCES.setdefault(url, source)
         self._position = 0
 
     def readable(self):

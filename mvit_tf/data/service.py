@@ -16,7 +16,7 @@ import tensorflow as tf
 from mvit_tf.data import transforms
 from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.data.records import examples
-from mvit_tf.data.records.reading import ASSUMED_FPS, parse_record_name
+from mvit_tf.data.records.reading import ASSUMED_FPS, parse_record, parse_record_name
 from mvit_tf.errors import UserError
 
 # As in `sampling`.
@@ -33,7 +33,7 @@ def start_dispatcher(port=0):
     Returns:
         tf.data.experimental.service.DispatchServer.
     """
-    return _service.DispatchServer(_service.DispatcherConfig(port=port))
+    return _started(_service.DispatchServer, _service.DispatcherConfig(port=port))
 
 
 def start_worker(dispatcher, host, port=0):
@@ -53,7 +53,14 @@ def start_worker(dispatcher, host, port=0):
         worker_address=f"{host}:{port or '%port%'}",
         port=port,
     )
-    return _service.WorkerServer(config)
+    return _started(_service.WorkerServer, config)
+
+
+def _started(server, config):
+    try:
+        return server(config)
+    except (RuntimeError, tf.errors.OpError) as error:
+        raise UserError(f"port {config.port} cannot be listened on: {error}") from None
 
 
 def check_service(address):
@@ -115,6 +122,15 @@ def served_dataset(
         raise UserError(
             f"data.service serves record sets, and {video_list.paths[places.index(None)]} is none; "
             "`mvit prepare` makes one"
+        )
+    file, offset = places[0]
+    if (
+        examples.FRAMES
+        not in parse_record(video_list.paths[0], file, offset).feature_lists.feature_list
+    ):
+        raise UserError(
+            f"data.service serves records whose frames are pictures ({examples.FRAMES}), and "
+            f"{video_list.paths[0]} has none; `mvit prepare --frames=jpeg` makes them"
         )
     check_service(service)
     # The workers have current folders of their own.
@@ -253,11 +269,16 @@ def _decoded_clip(data, sampling, seed):
         data,
         context_features={
             examples.FRAME_RATE: tf.io.FixedLenFeature([], tf.float32, 0.0),
+            examples.START: tf.io.FixedLenFeature([], tf.int64, 0),
+            examples.END: tf.io.FixedLenFeature([], tf.int64, 0),
         },
         sequence_features={examples.FRAMES: tf.io.FixedLenSequenceFeature([], tf.string)},
     )
     encoded, rate = sequences[examples.FRAMES], context[examples.FRAME_RATE]
-    fps = tf.cast(tf.where(rate > 0, rate, ASSUMED_FPS), tf.float64)
+    seconds = tf.cast(context[examples.END] - context[examples.START], tf.float64) / 1e6
+    by_times = tf.cast(tf.size(encoded), tf.float64) / tf.maximum(seconds, 1e-6)
+    assumed = tf.where(seconds > 0, by_times, ASSUMED_FPS)
+    fps = tf.where(rate > 0, tf.cast(rate, tf.float64), assumed)
     indices = training_indices(tf.size(encoded, tf.int64), fps, sampling, seed)
     frames = tf.map_fn(
         # The accurate transform gives the very pixels that other readers of the record see.

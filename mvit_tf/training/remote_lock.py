@@ -45,7 +45,8 @@ class RemoteLock:
         if found and not self._is_gone(found):
             self._wait_for_change(found)
         self._beat()
-        threading.Thread(target=self._keep_beating, daemon=True).start()
+        self._thread = threading.Thread(target=self._keep_beating, daemon=True)
+        self._thread.start()
 
     def is_lost(self) -> bool:
         """Whether the file is another training's by now."""
@@ -57,6 +58,7 @@ class RemoteLock:
     def give_back(self):
         """Removes the file, unless it is another's."""
         self._stopped.set()
+        self._thread.join()  # A beat under way would write the file again.
         with contextlib.suppress(OSError):
             if not self.is_lost():
                 self._file.unlink(missing_ok=True)

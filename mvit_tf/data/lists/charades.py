@@ -7,11 +7,12 @@ An entry of that column is a class, its start and its end in seconds. A file of 
 the CSV, one ``c092 Taking a pillow from somewhere`` a line, numbers and names them.
 """
 
-import os
 import re
 
 from mvit_tf.data.lists.class_names import load_class_names, one_spelling
+from mvit_tf.data.remote import is_file
 from mvit_tf.errors import UserError
+from mvit_tf.urls import join, parent
 
 ACTIONS_COLUMN = "actions"
 CLASSES_FILE = "Charades_v1_classes.txt"
@@ -55,5 +56,5 @@ def class_ids(class_names):
 
 def class_names_beside(file):
     """The classes in the file that Charades has beside its lists, or None where it is not there."""
-    path = os.path.join(os.path.dirname(file), CLASSES_FILE)
-    return load_class_names(path) if os.path.isfile(path) else None
+    path = join(parent(file), CLASSES_FILE)
+    return load_class_names(path) if is_file(path) else None

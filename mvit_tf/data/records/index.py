@@ -128,7 +128,10 @@ def _remote_records(folder):
 
 
 def _is_class_folder(path):
-    return os.path.isdir(path) and not os.path.basename(path).startswith(".")
+    # On other machines folders are listed with a slash.
+    return (path.endswith("/") or os.path.isdir(path)) and not os.path.basename(path).startswith(
+        "."
+    )
 
 
 def _files_of(manifest):

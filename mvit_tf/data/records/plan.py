@@ -11,6 +11,7 @@ from mvit_tf.data.records.encoding import Encoding
 from mvit_tf.data.records.manifest import SUFFIX
 from mvit_tf.data.records.storage import is_remote, within
 from mvit_tf.errors import UserError
+from mvit_tf.urls import absolute, is_url, parent, without_secrets
 
 # Videos in a file, where nothing else is asked for: some hundred MB of JPEG frames.
 _VIDEOS_PER_SHARD = 64
@@ -82,7 +83,7 @@ def written_labels(labels, intervals, class_names):
     return [*(class_names[label] for label in labels), *timed]
 
 
-def make_plan(videos, source, output, *, name, encoding, num_shards=None):
+def make_plan(videos, source, output, *, name, encoding, root=None, num_shards=None):
     """The Plan of a record set.
 
     Args:
@@ -91,6 +92,7 @@ def make_plan(videos, source, output, *, name, encoding, num_shards=None):
             called by its relative path, so that the set does not depend on where that is.
         output, name: see `Plan`.
         encoding: Encoding.
+        root: str, the folder that relative paths start from, where it is not that of the list.
         num_shards: int, or None for about one for 64 videos.
 
     Raises:
@@ -112,12 +114,13 @@ def make_plan(videos, source, output, *, name, encoding, num_shards=None):
             f"shards={num_shards} must be from 1 to {min(len(videos), 99_999)}, as there are "
             f"{len(videos)} videos"
         )
-    base = os.path.abspath(source)
-    if not os.path.isdir(base):
-        base = os.path.dirname(base)
+    base = absolute(source)
+    if is_url(base) or not os.path.isdir(base):
+        base = parent(base)
     elif not is_remote(output) and (os.path.abspath(output) + os.sep).startswith(base + os.sep):
         raise UserError(f"{output} is within {source}, where it would be taken for a class folder")
-    sources = tuple(_below(base, path) for path in videos.paths)
+    below = base if root is None else absolute(root)
+    sources = tuple(_below(below, path) for path in videos.paths)
     return Plan(videos, sources, output, name, encoding, num_shards)
 
 
@@ -150,5 +153,8 @@ def differences(plan, options, class_names, listed):
 
 
 def _below(base, path):
-    absolute = os.path.abspath(path)
-    return os.path.relpath(absolute, base) if absolute.startswith(base + os.sep) else path
+    # What a set says is for all who get it.
+    base, full = without_secrets(base).rstrip("/"), without_secrets(absolute(path))
+    if full.startswith(base + "/"):
+        return full[len(base) + 1 :]
+    return full if is_url(full) else path

@@ -7,12 +7,14 @@ import os
 import re
 from pathlib import Path
 
+from mvit_tf.data.lists.content import of_all, size_of
 from mvit_tf.data.records import storage
 from mvit_tf.data.records.encoding import encode_video, record_data
 from mvit_tf.data.records.framing import framed, framed_size
 from mvit_tf.data.records.manifest import Failure, Record, Shard
 from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.files import TEMPORARY_PREFIX, remove_unfinished
+from mvit_tf.urls import is_url
 
 _READ_BYTES = 2**22
 
@@ -56,7 +58,10 @@ class Unfinished:
         found = _read_json(self._facts_of(number))
         if found is None or found["sizes"] != self._sizes(number):
             return None
-        return Shard.from_dict(found["shard"])
+        shard = Shard.from_dict(found["shard"])
+        if shard.failures and any(map(is_url, self._paths(number))):
+            return None  # A server that refused a video of a known size may give it now.
+        return shard
 
     def finish(self, number, shard):
         """Notes that a file is complete."""
@@ -84,9 +89,14 @@ class Unfinished:
     def _facts_of(self, number):
         return storage.within(self.folder, f"{self._plan.shard_name(number)}.json")
 
+    def _paths(self, number):
+        return [self._plan.videos.paths[index] for index in self._plan.members[number]]
+
     def _sizes(self, number):
         """Bytes of each video of a file: one that was mended is to be read again."""
-        return [_size(self._plan.videos.paths[index]) for index in self._plan.members[number]]
+        paths = self._paths(number)
+        sizes = of_all(size_of, paths)
+        return [sizes[path] for path in paths]
 
 
 def is_intact(plan, shard):
@@ -170,12 +180,5 @@ def _read_json(path):
     try:
         with storage.open_file(path) as file:
             return json.loads(file.read())
-    except (OSError, ValueError):
-        return None
-
-
-def _size(path):
-    try:
-        return os.path.getsize(path)
     except (OSError, ValueError):
         return None

@@ -49,7 +49,7 @@ class DecodeError(UserError):
         self.detail = detail
 
     def __str__(self):
-        return without_secrets(one_line(f"{self.path}: {self.detail}"))
+        return without_secrets(one_line(f"{without_secrets(str(self.path))}: {self.detail}"))
 
 
 @contextlib.contextmanager
