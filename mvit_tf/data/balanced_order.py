@@ -23,9 +23,15 @@ def balanced_order(video_list, seed, epoch):
     Returns:
         int64 array (len(video_list),) of indices of videos.
     """
-    matrix = video_list.label_matrix()
-    members = [np.flatnonzero(column) for column in (*matrix.T, ~matrix.any(axis=1))]
-    members = [videos for videos in members if len(videos)]
+    # Of each label its videos, and those without any as one more; a whole table would not fit.
+    pairs = np.array(
+        sorted(
+            (label, video)
+            for video in range(len(video_list))
+            for label in set(video_list.labels_of(video)) or (video_list.num_classes,)
+        )
+    )
+    members = np.split(pairs[:, 1], np.flatnonzero(np.diff(pairs[:, 0])) + 1)
     rounds = -(-len(video_list) // len(members))
     drawn = np.stack(
         [

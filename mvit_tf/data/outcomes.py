@@ -118,6 +118,12 @@ class OutcomeLedger:
         with self._lock:
             self._outcomes.clear()
             self._damaged.clear()
+            self._in_a_row.clear()
+
+    def end_of_failures(self):
+        """Notes that a video could be decoded that is none of those asked for."""
+        with self._lock:
+            self._in_a_row.clear()
 
     def failure(self, path):
         """(outcome, detail) on record for `path` if it failed, else None."""

@@ -6,6 +6,7 @@ the batches that an uninterrupted run would have seen.
 """
 
 import functools
+import threading
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,8 @@ from mvit_tf.errors import UserError
 # Outcomes on record after which a video is tried all the same: of a damaged one another clip may
 # be whole, and whether to try it must not depend on the epochs that this run has seen.
 _MAY_RECOVER = (None, "decode_error")
+# In evaluation only this ends a run: lists are in order, and neighbours may be damaged alike.
+_LOST_DISK = "missing"
 # TensorFlow would put what is computed outside of its graphs on a GPU.
 _ON_CPU = "CPU:0"
 
@@ -209,7 +212,7 @@ def evaluation_views(
         crops = transforms.CROPS
         preprocessing = preprocessing.with_short_side(min(preprocessing.size))
     run = _runner(workers)
-    _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage)
+    _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage, _LOST_DISK)
     clip_shape = (sampling.num_frames, *preprocessing.size, 3)
 
     def decode(index):
@@ -221,8 +224,7 @@ def evaluation_views(
             frames, facts = gather_frames(items, shrink)
         except DecodeError as error:
             ledger.record(video_list.name(index), error.outcome, error.detail)
-            # The list is in order: its neighbours may be damaged alike, while all else is well.
-            ledger.stop_after_many_in_a_row("missing")
+            ledger.stop_after_many_in_a_row(_LOST_DISK)
             return np.zeros([0, *clip_shape], np.float32)
         _record_decoded(ledger, video_list.name(index), facts)
         # Clip by clip and crop by crop; a whole copy more would be most of the memory.
@@ -280,6 +282,7 @@ class _TrainingClips:
         self._ledger = ledger
         self._run = run
         self._tolerated_damage = tolerated_damage
+        self._order_lock = threading.Lock()
         self._order = functools.lru_cache(maxsize=4)(self._epoch_order)
 
     def __call__(self, sample):
@@ -287,7 +290,8 @@ class _TrainingClips:
         seeds = np.random.default_rng(self._seed_of(_CROP, epoch, position)).integers(
             0, 2**31, (self._repeats, 2), dtype=np.int32
         )
-        order = self._order(epoch)
+        with self._order_lock:  # Threads would work it out side by side.
+            order = self._order(epoch)
         failed = []
         for step in range(len(order)):
             video = int(order[(position + step) % len(order)])
@@ -369,8 +373,11 @@ def _record_decoded(ledger, name, facts):
     return outcome
 
 
-def _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage):
-    """Finds out before TensorFlow starts if not one video of the list can be decoded."""
+def _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage, stop_at=None):
+    """Finds out before TensorFlow starts if not one video of the list can be decoded.
+
+    `stop_at`: the outcome of which many in a row end it; by default any.
+    """
     for index, path in enumerate(video_list.paths):
         try:
             segment = video_list.segment(index)
@@ -378,8 +385,9 @@ def _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage):
                 pass
         except DecodeError as error:
             ledger.record(video_list.name(index), error.outcome, error.detail)
-            ledger.stop_after_many_in_a_row()
+            ledger.stop_after_many_in_a_row(stop_at)
         else:
+            ledger.end_of_failures()
             return
     if not len(video_list):
         raise UserError("the list holds no videos")

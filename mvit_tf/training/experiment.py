@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import typing
 import warnings
 from pathlib import Path
@@ -249,6 +250,15 @@ def _check_combinations(experiment: Experiment, source: str):
         raise UserError(
             f"{source}: data.validation and data.validation_fraction are both set; keep one"
         )
+    if data.tfds_name is not None and data.validation_split and data.validation_fraction > 0:
+        raise UserError(
+            f"{source}: data.validation_split and data.validation_fraction are both set; keep one"
+        )
+    if data.service is not None and data.tolerated_damage > 0:
+        raise UserError(
+            f"{source}: data.service and data.tolerated_damage are both set; keep one: a damaged "
+            "record ends a training by a service"
+        )
     if train.batch_size % data.repeated_augmentation:
         raise UserError(
             f"{source}: train.batch_size={train.batch_size} must be a multiple of "
@@ -286,9 +296,9 @@ def _merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
 
 def _with_full_paths(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     data, model = dict(values["data"]), dict(values["model"])
-    for key in ("train", "validation", "root", "label_map"):
+    for key in ("train", "validation", "root", "label_map", "tfds_data_dir"):
         if data[key] is not None:
-            data[key] = absolute(data[key])
+            data[key] = absolute(os.path.expanduser(data[key]) if "tfds" in key else data[key])
     # It may also be the name of a published set.
     if model["initial_weights"] is not None and Path(model["initial_weights"]).exists():
         model["initial_weights"] = absolute(model["initial_weights"])

@@ -48,7 +48,13 @@ def train_and_validation(
         return saved.rest_of(videos), saved.validation
     if _sources(data)[1] is None:
         return videos, None
-    return videos, _load_validation(experiment, videos.class_names, group_by=data.group_by)
+    validation = _load_validation(experiment, videos.class_names, group_by=data.group_by)
+    if data.multi_label and not validation.videos_per_class().any():
+        raise UserError(
+            f"{_sources(data)[1]}: none of its {len(validation)} videos has a label, so there is "
+            "no average precision to tell epochs by"
+        )
+    return videos, validation
 
 
 def evaluation_videos(
@@ -93,7 +99,8 @@ def _sources(data):
     if data.tfds_name is None:
         return data.train, data.validation
     folder = find_tfds_folder(data.tfds_name, data.tfds_data_dir)
-    return folder, data.validation if data.validation_split is None else folder
+    by_split = None if data.validation_split is None else folder
+    return folder, by_split if data.validation is None else data.validation
 
 
 def _load_train(experiment, class_names):

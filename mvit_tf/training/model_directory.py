@@ -52,6 +52,7 @@ _MODEL_KEYS = (
 _SPLIT_KEYS = (
     "data.train",
     "data.tfds_name",
+    "data.tfds_data_dir",
     "data.train_split",
     "data.validation_fraction",
     "data.group_by",

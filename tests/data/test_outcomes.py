@@ -122,3 +122,20 @@ def test_failures_of_one_kind_in_a_row_are_counted_apart():
     ledger.stop_after_many_in_a_row("missing")
     with pytest.raises(UserError, match="20 videos in a row"):
         ledger.stop_after_many_in_a_row()
+
+
+def test_failures_in_a_row_are_those_of_one_pass():
+    ledger = OutcomeLedger()
+    for number in range(15):
+        ledger.record(f"{number}.mp4", "missing")
+    ledger.end_of_failures()
+    for number in range(15):
+        ledger.record(f"{number}.mp4", "missing")
+    ledger.stop_after_many_in_a_row()
+    ledger.clear()
+    for number in range(19):
+        ledger.record(f"{number}.mp4", "missing")
+    ledger.stop_after_many_in_a_row()
+    ledger.record("19.mp4", "missing")
+    with pytest.raises(UserError, match="20 videos in a row"):
+        ledger.stop_after_many_in_a_row()

@@ -323,3 +323,19 @@ def test_paths_are_saved_in_full(tmp_path, monkeypatch):
 def test_a_time_limit_that_no_timer_has_is_named(tmp_path):
     with pytest.raises(UserError, match="data.decode_time_limit.*at most"):
         load_experiment(overrides="data.decode_time_limit=1e15")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("data.service='h:1',data.balanced_sampling=true", "data.service and data.balanced_samp"),
+        ("data.service='h:1',data.tolerated_damage=0.1", "data.service and data.tolerated_damage"),
+        (
+            "data.tfds_name=a,data.validation_split=test,data.validation_fraction=0.2",
+            "data.validation_split and data.validation_fraction",
+        ),
+    ],
+)
+def test_what_excludes_each_other_is_refused(overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_experiment(None, overrides)

@@ -56,7 +56,7 @@ SPLIT_COLUMNS = ("split", "subset", "partition")
 _YES_NO_COLUMN = re.compile(r"(is|in|for)_(train|training|val|valid|validation|test|testing)")
 FOLD_COLUMN = re.compile(r"(k|cv_?|cross_?)?fold(_?(id|index|number|no))?")
 # What stands for a label that is not there, where pandas wrote the list.
-_NO_LABEL = ("nan", "<na>")
+_NO_LABEL = ("", "nan", "<na>")
 
 _SEPARATORS = (",", "\t", ";", " ")
 _LABEL_MAPS = ("labels.json", "something-something-v2-labels.json")
@@ -135,7 +135,7 @@ def split_labels(text):
     if labels is None:
         labels = re.split("[;|]", text)
     spelled = (one_spelling(label.strip()) for label in labels)
-    return tuple(dict.fromkeys(filter(None, spelled)))
+    return tuple(dict.fromkeys(label for label in spelled if label.lower() not in _NO_LABEL))
 
 
 def _json_array(text):
@@ -324,7 +324,7 @@ def _of_records(file, root, columns, records, extension, multi_label, fault):
             name, written = record.get(path_column or id_column, ""), record.get(label_column, "")
             if not name:
                 raise UserError(f"no {path_column or id_column} is given")
-            if not multi_label and (not written or written.lower() in _NO_LABEL):
+            if written.lower() in _NO_LABEL and not multi_label:
                 given = f" ({written})" if written else ""
                 raise UserError(f"no {label_column} is given{given}")
             label, intervals = _label(label_column, written, multi_label)
@@ -353,7 +353,7 @@ def _refuse_several_labels(file, column, records):
 def _label(column, text, multi_label):
     """(label or tuple of them, intervals or None) of a text in the label column."""
     if column == ACTIONS_COLUMN:
-        return parse_actions(text)
+        return parse_actions("" if text.lower() in _NO_LABEL else text)
     if column == "template":
         text = re.sub(r"\[(.*?)\]", r"\1", text)
     return (split_labels(text) if multi_label else one_spelling(text)), None

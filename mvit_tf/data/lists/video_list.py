@@ -141,7 +141,9 @@ class VideoList:
     def name(self, index):
         """What video `index` is called in accounts: its path, and the segment if it is one."""
         segment = self.segment(index)
-        return self.paths[index] + ("" if segment is None else " {:g}-{:g} s".format(*segment))
+        if segment is None:
+            return self.paths[index]
+        return self.paths[index] + " {:.10g}-{:.10g} s".format(*segment)
 
     def subset(self, indices):
         """The videos at `indices`, in that order, with the same class names; no `passed_over`."""

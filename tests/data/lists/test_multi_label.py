@@ -172,3 +172,9 @@ def test_a_kept_split_gives_the_labels_back(tmp_path):
     # The file is itself a list.
     listed = load_video_list(path, split="train", class_names=names, multi_label=True)
     assert listed.labels == ((0, 1), ())
+
+
+def test_what_pandas_writes_for_nothing_is_no_label(tmp_path):
+    text = "path,label\na.mp4,run;nan\nb.mp4,nan\nc.mp4,\nd.mp4,<NA>\n"
+    videos = load_video_list(write(tmp_path / "l.csv", text), multi_label=True)
+    assert videos.class_names == ("run",) and videos.labels == ((0,), (), (), ())
