@@ -7,6 +7,7 @@ import errno
 import functools
 import importlib
 import io
+import logging
 import os
 import re
 import shutil
@@ -237,6 +238,8 @@ def _file_system(url):
     require_readable(url)
     import fsspec
 
+    # Its account of each try comes beside ours, with a traceback.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     options = _http_options() if scheme(url) in ("http", "https") else {}
     return fsspec.core.url_to_fs(url, **options)
 
@@ -257,6 +260,7 @@ def _with_retries(request):
         FileNotFoundError, RemoteError: it failed for good.
     """
     for pause in (*_PAUSES, None):
+        begun = time.monotonic()
         try:
             return request()
         except _NoRangesError:
@@ -268,7 +272,9 @@ def _with_retries(request):
                     errno.ENOENT, "HTTP 404" if status == 404 else "no such file"
                 ) from None
             refused = status is not None and 400 <= status < 500 and status not in _HTTP_PASSING
-            if pause is None or refused or isinstance(error, _PERMANENT):
+            # Libraries of object stores try for long themselves.
+            long_tried = time.monotonic() - begun > _HTTP_SILENCE
+            if pause is None or refused or long_tried or isinstance(error, _PERMANENT):
                 raise RemoteError(_reason(error, status)) from None
         time.sleep(pause)
 

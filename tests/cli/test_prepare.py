@@ -67,7 +67,12 @@ def test_interrupted_says_how_to_go_on(folder, tmp_path, monkeypatch, capsys, nu
     command = ["prepare", str(folder), str(tmp_path / "out")]
     monkeypatch.setattr(prepare, "write_shard", lambda *_: signal.raise_signal(number))
     monkeypatch.setattr("sys.argv", ["/bin/mvit", *command])
-    assert main(command) == 130
+    # In the background of a shell SIGINT is ignored, and the command keeps to that.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert main(command) == 130
+    finally:
+        signal.signal(number, before)
     said = capsys.readouterr().err
     assert said == f"\ninterrupted; the same command goes on: mvit {' '.join(command)}\n"
 

@@ -111,6 +111,8 @@ def read_text(path):
         with _opened(path) as file:
             content = file.read()
         # As Excel saves "Unicode text".
+        if re.match(rb"\s*<(!doctype html|html)", content[:100], re.IGNORECASE):
+            raise UserError(f"{path}: a web page; give a list of videos, as a text")
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = io.StringIO(content.decode("utf-16" if is_utf16 else "utf-8-sig"), newline=None)
         return text.read()

@@ -346,7 +346,7 @@ def _refuse_several_labels(file, column, records):
         if column == ACTIONS_COLUMN or _json_array(record.get(column, "")) is not None:
             raise UserError(
                 f"{file}, {place}: the column {column} gives a video any number of labels; set "
-                "multi_label=true"
+                "data.multi_label=true"
             )
 
 
