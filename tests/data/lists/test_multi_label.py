@@ -64,9 +64,9 @@ def test_a_label_is_one_text_unless_asked(tmp_path):
     videos = load_video_list(write(tmp_path / "l.csv", text))
     assert not videos.multi_label and videos.class_names == ("[a] b|c", "run; jump")
     several = json.dumps([{"id": "1", "label": "a"}, {"id": "2", "label": ["a", "b"]}])
-    with pytest.raises(UserError, match="l.json, entry 2: the column label .* multi_label=true"):
+    with pytest.raises(UserError, match="l.json, entry 2: the column label .*multi_label=true"):
         load_video_list(write(tmp_path / "l.json", several))
-    with pytest.raises(UserError, match="c.csv, line 2: the column actions .* multi_label=true"):
+    with pytest.raises(UserError, match="c.csv, line 2: the column actions .*multi_label=true"):
         load_video_list(write(tmp_path / "c.csv", CHARADES))
 
 
