@@ -86,8 +86,8 @@ def evaluation_frames(path, sampling, num_clips, segment=None, tolerated_damage=
         yield from _frames(video, indices, sampling, count, tolerated_damage)
 
 
-def whole_clips(path, sampling, num_clips):
-    """Evenly spread clips as they are decoded, one after the other.
+def clip_parts(path, sampling, num_clips):
+    """The frames of evenly spread clips, clip after clip, though clips overlap.
 
     Args:
         path: path of the file.
@@ -95,7 +95,8 @@ def whole_clips(path, sampling, num_clips):
         num_clips: int.
 
     Yields:
-        uint8 array (T, H, W, 3) for each clip.
+        ClipFrames with all clips, then their frames in parts, uint8 (k, H, W, 3); a part is of one
+        clip.
 
     Raises:
         DecodeError: as `training_frames`.
@@ -103,8 +104,14 @@ def whole_clips(path, sampling, num_clips):
     with open_source(path) as video:
         info = video.info
         indices = sampling.evaluation_indices(info.num_frames, info.fps, num_clips)
-        _refuse_short(video, sampling, info.num_frames)
-        yield from video.clips_at_indices(indices)
+        padded = _refuse_short(video, sampling, info.num_frames)
+        facts = _clip_frames(info, indices, np.arange(indices.size), indices.size, padded)
+        yield facts
+        step = _part_length(info)
+        # Frames that later clips have too are kept by this.
+        yield from video.clips_at_indices(
+            [clip[start : start + step] for clip in indices for start in range(0, len(clip), step)]
+        )
 
 
 def segment_range(video, segment):
@@ -127,16 +134,9 @@ def _frames(video, indices, sampling, count, tolerated_damage):
     info = video.info
     padded = _refuse_short(video, sampling, count)
     distinct, picks = np.unique(indices, return_inverse=True)
-    facts = ClipFrames(
-        picks=picks.reshape(indices.shape),
-        num_frames=len(distinct),
-        padded=padded,
-        width=info.width,
-        height=info.height,
-        moments=indices / info.fps,
-    )
+    facts = _clip_frames(info, indices, picks, len(distinct), padded)
     yield facts
-    step = max(_PART_BYTES // (3 * info.width * info.height), 1)
+    step = _part_length(info)
     damage = _Damage(facts, tolerated_damage)
     for start in range(0, len(distinct), step):
         part = distinct[start : start + step]
@@ -149,6 +149,22 @@ def _frames(video, indices, sampling, count, tolerated_damage):
             yield from _decodable_frames(video, part, start, damage)
     if damage.lost.any():
         yield damage.mended_facts()
+
+
+def _clip_frames(info, indices, picks, num_frames, padded):
+    return ClipFrames(
+        picks=picks.reshape(indices.shape),
+        num_frames=num_frames,
+        padded=padded,
+        width=info.width,
+        height=info.height,
+        moments=indices / info.fps,
+    )
+
+
+def _part_length(info):
+    """Frames in a part."""
+    return max(_PART_BYTES // (3 * info.width * info.height), 1)
 
 
 def _decodable_frames(video, indices, start, damage):
@@ -220,6 +236,29 @@ def _refuse_short(video, sampling, count):
             f"{count} frames, {count / video.info.fps:.2f} s, are shorter than a clip",
         )
     return padded
+
+
+def whole_clips(items):
+    """Puts together what `clip_parts` yields, one clip at a time.
+
+    Args:
+        items: the generator that it is.
+
+    Yields:
+        uint8 array (T, H, W, 3) for each clip.
+    """
+    # Closed whatever happens: a worker is held until then.
+    with contextlib.closing(items):
+        num_frames = next(items).picks.shape[1]
+        clip = None
+        for part in items:
+            if clip is None:
+                clip, done = np.empty((num_frames, *part.shape[1:]), np.uint8), 0
+            clip[done : done + len(part)] = part
+            done += len(part)
+            if done == num_frames:
+                yield clip
+                clip = None  # Not held while the next one is filled: large clips are large.
 
 
 def gather_frames(items, shrink):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mvit_tf.data.clips import evaluation_frames, gather_frames, whole_clips
+from mvit_tf.data.clips import clip_parts, evaluation_frames, gather_frames, whole_clips
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import evaluation_preprocess
 from mvit_tf.data.video.decode_workers import DecodeWorkers, in_this_process
@@ -108,9 +108,12 @@ class VideoPredictor:
         )
         # Closed whatever happens: a worker is held until then.
         with contextlib.closing(decoded):
-            clips = self._clips(decoded)
             combine = np.max if self.metadata.ensemble_method == "max" else np.mean
-            return combine([self._probabilities(clip[np.newaxis])[0] for clip in clips], axis=0)
+            # By `map`, no clip is held while the next one is decoded.
+            return combine(list(map(self._probabilities_of_clip, self._clips(decoded))), axis=0)
+
+    def _probabilities_of_clip(self, clip):
+        return self._probabilities(clip[np.newaxis])[0]
 
     @staticmethod
     def _decoder(path: str, sampling: ClipSampling, num_clips: int) -> Iterable:
@@ -180,10 +183,10 @@ class SavedModelPredictor(VideoPredictor):
         self._loaded = tf.saved_model.load(os.fspath(self.directory))
         self._serve = self._loaded.signatures[SIGNATURE]
 
-    _decoder = staticmethod(whole_clips)
+    _decoder = staticmethod(clip_parts)
 
     def _clips(self, decoded):
-        return decoded
+        return whole_clips(decoded)
 
     def _probabilities(self, frames):
         return self._serve(frames=tf.constant(frames))["probabilities"].numpy()

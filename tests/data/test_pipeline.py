@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.python.framework import config
 
 from mvit_tf.data import clips as clips_module
-from mvit_tf.data.clips import whole_clips
+from mvit_tf.data.clips import clip_parts, whole_clips
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import (
@@ -308,7 +308,7 @@ def test_views_come_video_by_video_clip_by_clip_crop_by_crop(videos):
     small = Preprocessing(size=(16, 16), short_side=16)  # Three crops: short side = crop.
     expected = [
         evaluation_preprocess(clip, small, crop)
-        for clip in whole_clips(videos.paths[7], SAMPLING, 2)
+        for clip in whole_clips(clip_parts(videos.paths[7], SAMPLING, 2))
         for crop in ("left", "center", "right")
     ]
     np.testing.assert_allclose(clips[42:48], expected, atol=1e-6)
@@ -318,7 +318,7 @@ def test_views_come_video_by_video_clip_by_clip_crop_by_crop(videos):
 def test_one_crop_is_the_centre_of_the_larger_resize(videos):
     ((clips, index),) = views(videos.subset([4]), num_clips=1, num_crops=1)
     assert index.tolist() == [0]
-    (clip,) = whole_clips(videos.paths[4], SAMPLING, 1)
+    (clip,) = whole_clips(clip_parts(videos.paths[4], SAMPLING, 1))
     expected = evaluation_preprocess(clip, PREPROCESSING, "center")
     np.testing.assert_allclose(clips[0], expected, atol=1e-6)
 
@@ -392,13 +392,13 @@ def test_a_video_on_which_the_decoder_dies_is_replaced_and_the_run_goes_on(video
 def test_what_short_videos_do(tmp_path):
     path = str(write_numbered(tmp_path / "short.mp4", 5))
     rule = functools.partial(ClipSampling, 8, 1.0, 30.0, "stride")
-    (clip,) = whole_clips(path, rule(), 1)
+    (clip,) = whole_clips(clip_parts(path, rule(), 1))
     assert read_numbers(clip).tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
     again = rule(short_videos="loop")
-    (clip,) = whole_clips(path, again, 1)
+    (clip,) = whole_clips(clip_parts(path, again, 1))
     assert read_numbers(clip).tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
     with pytest.raises(DecodeError, match="short.mp4: 5 frames, 0.17 s, are shorter") as caught:
-        list(whole_clips(path, rule(short_videos="reject"), 1))
+        list(whole_clips(clip_parts(path, rule(short_videos="reject"), 1)))
     assert caught.value.outcome == "too_short"
 
 
@@ -436,9 +436,11 @@ def test_clips_of_a_segment_lie_in_it(tmp_path):
     )  # fmt: skip
 
 
-def test_whole_clips_are_the_frames_of_the_rule(tmp_path):
+@pytest.mark.parametrize("frames_in_a_part", [1, 3, 100])
+def test_whole_clips_are_the_frames_of_the_rule(tmp_path, monkeypatch, frames_in_a_part):
+    monkeypatch.setattr(clips_module, "_PART_BYTES", frames_in_a_part * 64 * 80 * 3)
     path = write_numbered(tmp_path / "long.mp4", 46)
-    clips = np.stack(list(whole_clips(path, ClipSampling(8, 2), 3)))
+    clips = np.stack(list(whole_clips(clip_parts(path, ClipSampling(8, 2), 3))))
     assert clips.shape == (3, 8, 64, 80, 3) and clips.dtype == np.uint8
     first = [0, 2, 4, 6, 8, 10, 12, 15]
     expected = [[start + index for index in first] for start in (0, 15, 30)]

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mvit_tf.data.clips import evaluation_frames, gather_frames, whole_clips
+from mvit_tf.data.clips import clip_parts, evaluation_frames, gather_frames, whole_clips
 from mvit_tf.data.lists.saved_split import SavedSplit, save_split
 from mvit_tf.data.lists.video_list import load_video_list
 from mvit_tf.data.outcomes import OutcomeLedger
@@ -75,7 +75,7 @@ def test_frames_are_those_of_the_video_through_jpeg(videos, prepared):
             indices = np.random.default_rng(record.offset).integers(0, record.num_frames, 9)
             expected = [jpeg(frame, 95) for frame in video.frames_at_indices(indices)]
             np.testing.assert_array_equal(reader.frames_at_indices(indices), expected)
-            (clip,) = whole_clips(path, SAMPLING, 1)
+            (clip,) = whole_clips(clip_parts(path, SAMPLING, 1))
             in_turn = reader.frames_at_indices(range(record.num_frames))
             (picks,) = SAMPLING.evaluation_indices(record.num_frames, 30, 1)
             np.testing.assert_array_equal(clip, in_turn[picks])
@@ -235,10 +235,10 @@ def test_a_picture_that_is_none(tmp_path):
 def test_reading_imports_no_tensorflow(prepared):
     path = load_video_list(prepared[0]).paths[0]
     code = (
-        "import sys\nfrom mvit_tf.data.clips import whole_clips\n"
+        "import sys\nfrom mvit_tf.data.clips import clip_parts, whole_clips\n"
         "from mvit_tf.data.records.encoding import Encoding\n"
         "from mvit_tf.data.sampling import ClipSampling\n"
-        f"(clip,) = whole_clips({path!r}, ClipSampling(num_frames=4), 1)\n"
+        f"(clip,) = whole_clips(clip_parts({path!r}, ClipSampling(num_frames=4), 1))\n"
         "print(clip.shape, sorted({'tensorflow', 'keras'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from mvit_tf.data.clips import ClipFrames, whole_clips
+from mvit_tf.data.clips import ClipFrames, clip_parts
 from mvit_tf.data.video.decoding import DecodeError
 
 
@@ -33,7 +33,7 @@ def aborts(path, *_):
 def aborts_on_bad_names(path, *args):
     if "bad" in path:
         os.abort()
-    yield from whole_clips(path, *args)
+    yield from clip_parts(path, *args)
 
 
 def large(path, size):
