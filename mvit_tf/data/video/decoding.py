@@ -8,6 +8,7 @@ off, as PyAV leaves it: what matters in it reaches the caller as an exception.
 
 import contextlib
 import dataclasses
+import math
 import os
 
 import av
@@ -97,6 +98,7 @@ class VideoReader:
     def __init__(self, path):
         self.path = path
         self._container = self._pictures = None
+        self._may_skip = False
 
     def open(self):
         """Opens the file, decodes its first frame and finds its rate and length."""
@@ -119,6 +121,9 @@ class VideoReader:
         self._margin = _SEEK_MARGIN
         self._may_seek = not (is_program_stream or start_stamp is None or timing.joints)
         self._seekable = self._may_seek
+        # Of other codecs FFmpeg's word for it is not that nothing builds on a picture.
+        is_h264 = self._stream.codec_context.codec.canonical_name == "h264"
+        self._may_skip = is_h264 and self._may_seek and not stamps_by_dts(self._container)
         self._shown, self._pending = None, self.clock.place(first, None)
         width, height = self._display.size(*self._stored_size)
         self.info = VideoInfo(
@@ -202,6 +207,7 @@ class VideoReader:
 
     def _frame_at(self, moment):
         """The frame shown at `moment`, in seconds after the first frame."""
+        self._wanted = self.clock.stamp_at(moment) - 1  # The rounding must not be upwards.
         position = self._shown or self._pending
         behind = position is None or position.start > moment + _LATENESS * self._period
         if behind or self._keyframe_between(position.start, moment):
@@ -277,9 +283,18 @@ class VideoReader:
         return self.clock.stamp_at(moment - self._margin * self._period)
 
     def _decode(self):
-        """Yields pictures from where the container stands until its end or the first damage."""
+        """Yields pictures from where the container stands until its end or the first damage.
+
+        Those that no other builds on and that are shown before another one, which itself is not
+        after the moment wanted, are passed over: with B-frames, a third of the work and more.
+        """
+        shown_later = -math.inf
         try:
             for packet in read_packets(self._container, self._stream):
+                if self._may_skip and packet.pts is not None:
+                    self._skip(packet.pts < shown_later)
+                    if packet.pts <= self._wanted:
+                        shown_later = max(shown_later, packet.pts)
                 for picture in packet.decode():
                     if picture.is_corrupt:
                         self._damage = "a damaged frame"
@@ -287,6 +302,12 @@ class VideoReader:
                     yield picture
         except av.FFmpegError as error:
             self._damage = error.strerror
+
+    def _skip(self, pass_over):
+        context = self._stream.codec_context
+        discard = "NONREF" if pass_over else "DEFAULT"
+        if context.skip_frame != discard:
+            context.skip_frame = discard
 
     def _next(self, last):
         """The TimedFrame after `last`; None at the end and at damage."""

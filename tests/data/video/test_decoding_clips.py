@@ -83,3 +83,41 @@ def test_clips_before_the_damage_are_given(tmp_path):
         with pytest.raises(DecodeError) as caught:
             next(clips)
     assert caught.value.outcome == "decode_error" and caught.value.outcome in decoding.OUTCOMES
+
+
+@pytest.mark.parametrize("stamped", ["evenly", "unevenly"])
+def test_pictures_that_nothing_needs_are_not_decoded(tmp_path, monkeypatch, stamped):
+    count, rng = 90, np.random.default_rng(0)
+    # Some frames are shown for half a second, among them B-frames on which nothing builds.
+    gaps = np.full(count, 0.04) if stamped == "evenly" else rng.choice([0.02, 0.04, 0.5], count)
+    path = write_numbered(
+        tmp_path / "a.mp4", count, gop=40, bframes=3, stamps=np.cumsum(gaps) - gaps[0], fps=25
+    )
+    seen = []
+    decode = VideoReader._decode
+
+    def counted(reader):
+        for picture in decode(reader):
+            seen.append(picture)
+            yield picture
+
+    monkeypatch.setattr(VideoReader, "_decode", counted)
+    with open_video(path) as video:
+        indices = np.arange(video.info.num_frames)
+        everything = video.frames_at_indices(indices)
+    for _ in range(60):
+        picked = np.sort(rng.choice(indices, 3))
+        with open_video(path) as video:
+            seen.clear()
+            np.testing.assert_array_equal(video.frames_at_indices(picked), everything[picked])
+            few = len(seen)
+        with open_video(path) as video:
+            video._may_skip = False
+            seen.clear()
+            video.frames_at_indices(picked)
+            assert few <= len(seen)
+    picked = [30]
+    with open_video(path) as video:
+        seen.clear()
+        video.frames_at_indices(picked)
+        assert len(seen) < 0.8 * read_numbers(everything[30])
