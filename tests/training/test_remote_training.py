@@ -15,6 +15,7 @@ from tests.training.tiny import write_config, write_videos
 _MVIT = [sys.executable, "-c", "from mvit_tf.cli.main import console; console()"]
 _EXPORT_AND_PREDICT = """
 import sys
+from mvit_tf.cli.logs import console_lines
 from mvit_tf.cli.startup import end_process
 from mvit_tf.export.predictor import open_predictor
 from mvit_tf.training import trainer
@@ -22,7 +23,8 @@ from mvit_tf.files import local_copy
 from mvit_tf.remote_path import as_path
 
 run, video = sys.argv[1:]
-trainer.run(mode="export", model_dir=run)
+with console_lines():
+    trainer.run(mode="export", model_dir=run)
 first, second = (open_predictor(path).predict_video(video) for path in (run, run + "/export"))
 print("difference", abs(first - second).max())
 for name in ("split.csv", "outcomes.jsonl", "evaluation.json", "train_log.csv"):
