@@ -66,8 +66,13 @@ def import_gaussian():
     """`tensorflow_io.experimental.filter.gaussian`.
 
     Raises:
-        UserError: tensorflow-io is missing, or does not load on this TensorFlow.
+        UserError: tensorflow-io is missing, does not load on this TensorFlow, or crashes it.
     """
+    if tf.__version__.startswith("2.16."):
+        raise UserError(
+            f"data.blur crashes the depthwise convolution of TensorFlow {tf.__version__}: take a "
+            "later one, or leave data.blur at 0"
+        )
     try:
         with warnings.catch_warnings():
             # It warns of its native libraries, which no filter needs.
