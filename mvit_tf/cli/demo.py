@@ -54,7 +54,7 @@ def run_demo(
     """
     from mvit_tf.data.moving_shapes import write_moving_shapes
     from mvit_tf.export.predictor import SavedModelPredictor
-    from mvit_tf.training import trainer
+    from mvit_tf.training import scoring, trainer
     from mvit_tf.training.experiment import load_experiment
     from mvit_tf.training.model_directory import ModelDirectory
 
@@ -77,10 +77,10 @@ def run_demo(
     trainer.train(experiment(videos["validation"]), directory)
 
     _headline("Evaluating on held-out videos")
-    in_order = trainer.evaluate(experiment(videos["held_out"]), directory)
+    in_order = scoring.evaluate(experiment(videos["held_out"]), directory)
 
     _headline("Evaluating the same model on shuffled frames")
-    shuffled = trainer.evaluate(experiment(videos["held_out"], shuffle_frames=True), directory)
+    shuffled = scoring.evaluate(experiment(videos["held_out"], shuffle_frames=True), directory)
 
     _headline("Exporting")
     version = trainer.export(experiment(videos["held_out"]), directory)

@@ -9,11 +9,9 @@ import tensorflow as tf
 from absl import logging
 
 from mvit_tf.data.lists.data_checks import remarks
-from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
-from mvit_tf.models import build_mvit
 from mvit_tf.remote_path import RemotePath, reached
 from mvit_tf.training import callbacks
 from mvit_tf.training.checkpoints import Progress, restore
@@ -23,25 +21,16 @@ from mvit_tf.training.distribution import (
     num_replicas,
     strategy_scope,
 )
-from mvit_tf.training.evaluation import (
-    EvaluationReport,
-    ViewPredictor,
-    make_report,
-    shuffle_frames,
-)
+from mvit_tf.training.evaluation import EvaluationReport
 from mvit_tf.training.experiment import Experiment, load_experiment
-from mvit_tf.training.experiment_clips import decode_workers, training_clips, validation_views
-from mvit_tf.training.experiment_videos import (
-    evaluation_videos,
-    labelled_videos,
-    train_and_validation,
-)
+from mvit_tf.training.experiment_clips import decode_workers, training_clips
+from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
-from mvit_tf.training.multi_label_report import MultiLabelReport, make_multi_label_report
-from mvit_tf.training.optimizer import ReplicaAdamW
+from mvit_tf.training.multi_label_report import MultiLabelReport
 from mvit_tf.training.precision import slow_bfloat16
-from mvit_tf.training.schedule import warmup_cosine
+from mvit_tf.training.scoring import evaluate, validator
+from mvit_tf.training.training_model import build_training_model, compile_training_model
 
 MODES = ("train", "eval", "train_and_eval", "export")
 
@@ -111,12 +100,12 @@ def _train(experiment, directory, strategy):
     progress = Progress() if resumed is None else resumed[1]
     keras.utils.set_random_seed(settings.seed)
     with strategy_scope(strategy):
-        model = _build_model(experiment, len(videos.class_names))
+        model = build_training_model(experiment, len(videos.class_names))
         # Before an optimizer is there: that of another training is none of this one's.
         if resumed is None and experiment.model.initial_weights is not None:
             source = initial_weights(experiment)
             load_initial_weights(model, source, reset_head=experiment.model.reset_head)
-        _compile(model, experiment, steps)
+        compile_training_model(model, experiment, steps)
         if resumed is not None:
             restore(model, resumed[0])
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
@@ -152,7 +141,7 @@ def _train(experiment, directory, strategy):
         clips = training_clips(
             experiment, videos, start_epoch=progress.epoch, ledger=ledger, workers=workers
         )
-        validate = _validator(experiment, model, validation, strategy, validation_ledger, workers)
+        validate = validator(experiment, model, validation, strategy, validation_ledger, workers)
         model.fit(
             clips,
             epochs=settings.epochs,
@@ -186,62 +175,6 @@ def _train(experiment, directory, strategy):
     _plot_curves(directory)
 
 
-def evaluate(
-    experiment: Experiment,
-    directory: ModelDirectory,
-    strategy: tf.distribute.Strategy | None = None,
-) -> EvaluationReport | MultiLabelReport:
-    """Scores the best checkpoint on the validation videos with several views of each."""
-    data = experiment.data
-    directory.check_same_model(experiment)
-    saved = None
-    if data.validation is None:
-        directory.check_same_split(experiment)
-        saved = directory.saved_split()
-    class_names = directory.class_names()
-    videos = evaluation_videos(experiment, class_names, saved)
-    with directory.checkpoints.best() as checkpoint, strategy_scope(strategy):
-        model = _build_model(experiment, len(class_names))
-        checkpoint.file.load(model)
-    epoch = checkpoint.progress.epoch
-    shuffled = ", frames shuffled" if data.shuffle_frames else ""
-    logging.info(
-        f"evaluating  epoch {epoch} on {len(videos)} videos, "
-        f"{data.evaluation_clips} clips x {data.evaluation_crops} crops of each{shuffled}"
-    )
-    predictor = _predictor(experiment, model, strategy)
-    ledger = OutcomeLedger()
-    with decode_workers(experiment) as workers:
-        views = validation_views(
-            experiment,
-            videos,
-            batch_size=predictor.batch_size,
-            ledger=ledger,
-            workers=workers,
-            num_clips=data.evaluation_clips,
-            num_crops=data.evaluation_crops,
-        )
-        if data.shuffle_frames:
-            views = shuffle_frames(views, seed=data.seed)
-        report = _score(predictor, views, videos, ledger)
-    scores = directory.evaluation_file(shuffled=data.shuffle_frames)
-    report.write(
-        scores,
-        model=experiment.model.name,
-        epoch=epoch,
-        clips=data.evaluation_clips,
-        crops=data.evaluation_crops,
-        ensemble_method=data.ensemble_method,
-        frames_shuffled=data.shuffle_frames,
-    )
-    logging.info(f"decoding    {ledger.summary()}")
-    logging.info(f"evaluated   {_scores_in_words(report)}; more in {scores}")
-    if not data.shuffle_frames:
-        _plot_scores(directory, report, class_names)
-    ledger.check(data.max_failure_share)
-    return report
-
-
 def export(experiment: Experiment, directory: ModelDirectory) -> Path | RemotePath:
     """Writes the best checkpoint as the next version under `export/`; returns its folder."""
     from mvit_tf.export.saved_model import export_model
@@ -259,112 +192,12 @@ def export(experiment: Experiment, directory: ModelDirectory) -> Path | RemotePa
     return version
 
 
-def _build_model(experiment: Experiment, num_classes: int) -> keras.Model:
-    return build_mvit(
-        experiment.model_config(num_classes),
-        name=experiment.model.name,
-        dtype=experiment.train.dtype,
-        remat=experiment.train.remat,
-    )
-
-
-def _compile(model: keras.Model, experiment: Experiment, steps: int):
-    settings = experiment.train
-    optimizer = ReplicaAdamW(
-        warmup_cosine(
-            learning_rate=settings.learning_rate,
-            steps_per_epoch=steps,
-            epochs=settings.epochs,
-            warmup_epochs=settings.warmup_epochs,
-            warmup_start_learning_rate=settings.warmup_start_learning_rate,
-            end_learning_rate=settings.end_learning_rate,
-        ),
-        weight_decay=settings.weight_decay,
-        global_clipnorm=settings.clip_norm,
-    )
-    optimizer.build(model.trainable_variables)
-    if experiment.data.multi_label:
-        loss, metrics = keras.losses.BinaryCrossentropy, []
-    else:
-        loss = keras.losses.CategoricalCrossentropy
-        metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
-    model.compile(
-        optimizer,
-        loss=loss(from_logits=True, label_smoothing=settings.label_smoothing),
-        metrics=metrics,
-        jit_compile=settings.jit_compile,
-        steps_per_execution=settings.steps_per_execution,
-    )
-
-
-def _predictor(experiment, model, strategy) -> ViewPredictor:
-    replicas = num_replicas(strategy)
-    wanted = experiment.data.evaluation_batch_size or experiment.train.batch_size
-    if wanted % replicas:
-        raise UserError(
-            f"data.evaluation_batch_size={wanted} cannot be split evenly over {replicas} replicas"
-        )
-    return ViewPredictor(
-        model,
-        batch_size=wanted,
-        strategy=strategy,
-        multi_label=experiment.data.multi_label,
-        ensemble_method=experiment.data.ensemble_method,
-    )
-
-
-def _validator(experiment, model, videos, strategy, ledger, workers):
-    """Scores the model as it stands on one centre view of each video; `None` without videos."""
-    if videos is None:
-        return None
-    predictor = _predictor(experiment, model, strategy)
-    views = validation_views(
-        experiment,
-        videos,
-        batch_size=predictor.batch_size,
-        ledger=ledger,
-        workers=workers,
-        num_clips=1,
-        num_crops=1,
-    )
-
-    def validate() -> EvaluationReport | MultiLabelReport:
-        ledger.clear()
-        return _score(predictor, views, videos, ledger)
-
-    return validate
-
-
-def _score(
-    predictor, views, videos: VideoList, ledger: OutcomeLedger
-) -> EvaluationReport | MultiLabelReport:
-    with ledger.user_errors():
-        probabilities, num_views = predictor.scores_by_video(views, len(videos))
-    if not num_views.any():
-        raise ledger.nothing_decoded()
-    make = make_multi_label_report if videos.multi_label else make_report
-    return make(probabilities, num_views, videos, ledger.failures, ledger.partial)
-
-
 def _plot_curves(directory: ModelDirectory):
     from mvit_tf.analysis.plots import plot_training_curves
 
     directory.plots.mkdir(exist_ok=True)
     path = directory.plots / "training_curves.png"
     plot_training_curves(directory.log_file, path)
-    logging.info(f"plotted     {path}")
-
-
-def _plot_scores(directory: ModelDirectory, report, class_names):
-    from mvit_tf.analysis.plots import plot_average_precisions, plot_confusion_matrix
-
-    directory.plots.mkdir(exist_ok=True)
-    if isinstance(report, MultiLabelReport):
-        path = directory.plots / "average_precision.png"
-        plot_average_precisions(report.per_class, path)
-    else:
-        path = directory.plots / "confusion_matrix.png"
-        plot_confusion_matrix(report.confusion_matrix, class_names, path)
     logging.info(f"plotted     {path}")
 
 
@@ -400,19 +233,3 @@ def _best_in_words(progress: Progress, multi_label: bool) -> str:
         f"{progress.epoch} epochs, best after {progress.best_epoch} with "
         f"{progress.best_accuracy:.1%} {'mAP' if multi_label else 'top-1'} on validation"
     )
-
-
-def _scores_in_words(report: EvaluationReport | MultiLabelReport) -> str:
-    if isinstance(report, MultiLabelReport):
-        classes = sum(entry["average_precision"] is not None for entry in report.per_class)
-        missing = report.num_videos - report.num_decoded
-        of_all = report.mean_average_precision_of_all
-        of_all = f" ({of_all:.1%} of all {report.num_videos})" if missing else ""
-        return (
-            f"mAP {report.mean_average_precision_of_decoded:.1%}{of_all} over {classes} classes, "
-            f"loss {report.loss:.3f}"
-        )
-    top5 = "" if report.top5_of_decoded is None else f", top-5 {report.top5_of_decoded:.1%}"
-    missing = report.num_videos - report.num_decoded
-    of_all = f" ({report.top1_of_all:.1%} of all {report.num_videos})" if missing else ""
-    return f"top-1 {report.top1_of_decoded:.1%}{of_all}{top5}, loss {report.loss:.3f}"

@@ -14,7 +14,7 @@ import tensorflow as tf
 from mvit_tf.cli.main import main
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
-from mvit_tf.training import callbacks, experiment_clips, trained_model, trainer
+from mvit_tf.training import callbacks, experiment_clips, scoring, trained_model, trainer
 from mvit_tf.training.checkpoints import read_progress
 from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
@@ -158,7 +158,10 @@ def test_a_training_that_goes_on_beside_is_not_mixed_in(
         file["layers/dense/vars/1"][...] = head + 1
         progress = json.loads(file["mvit_tf"].attrs["progress"])
         file["mvit_tf"].attrs["progress"] = json.dumps({**progress, "epoch": epoch + 1})
-    module, name = {"eval": (trainer, "_build_model"), "export": (trained_model, "MViT")}[mode]
+    module, name = {
+        "eval": (scoring, "build_training_model"),
+        "export": (trained_model, "MViT"),
+    }[mode]
     build, models = getattr(module, name), []
 
     def built_while_training_saved(*arguments, **options):

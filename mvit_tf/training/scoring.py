@@ -1,0 +1,155 @@
+"""Scores a model on videos: the validation within training, and the evaluation after it."""
+
+import tensorflow as tf
+from absl import logging
+
+from mvit_tf.data.lists.video_list import VideoList
+from mvit_tf.data.outcomes import OutcomeLedger
+from mvit_tf.errors import UserError
+from mvit_tf.training.distribution import num_replicas, strategy_scope
+from mvit_tf.training.evaluation import (
+    EvaluationReport,
+    ViewPredictor,
+    make_report,
+    shuffle_frames,
+)
+from mvit_tf.training.experiment import Experiment
+from mvit_tf.training.experiment_clips import decode_workers, validation_views
+from mvit_tf.training.experiment_videos import evaluation_videos
+from mvit_tf.training.model_directory import ModelDirectory
+from mvit_tf.training.multi_label_report import MultiLabelReport, make_multi_label_report
+from mvit_tf.training.training_model import build_training_model
+
+
+def evaluate(
+    experiment: Experiment,
+    directory: ModelDirectory,
+    strategy: tf.distribute.Strategy | None = None,
+) -> EvaluationReport | MultiLabelReport:
+    """Scores the best checkpoint on the validation videos with several views of each."""
+    data = experiment.data
+    directory.check_same_model(experiment)
+    saved = None
+    if data.validation is None:
+        directory.check_same_split(experiment)
+        saved = directory.saved_split()
+    class_names = directory.class_names()
+    videos = evaluation_videos(experiment, class_names, saved)
+    with directory.checkpoints.best() as checkpoint, strategy_scope(strategy):
+        model = build_training_model(experiment, len(class_names))
+        checkpoint.file.load(model)
+    epoch = checkpoint.progress.epoch
+    shuffled = ", frames shuffled" if data.shuffle_frames else ""
+    logging.info(
+        f"evaluating  epoch {epoch} on {len(videos)} videos, "
+        f"{data.evaluation_clips} clips x {data.evaluation_crops} crops of each{shuffled}"
+    )
+    predictor = _predictor(experiment, model, strategy)
+    ledger = OutcomeLedger()
+    with decode_workers(experiment) as workers:
+        views = validation_views(
+            experiment,
+            videos,
+            batch_size=predictor.batch_size,
+            ledger=ledger,
+            workers=workers,
+            num_clips=data.evaluation_clips,
+            num_crops=data.evaluation_crops,
+        )
+        if data.shuffle_frames:
+            views = shuffle_frames(views, seed=data.seed)
+        report = _score(predictor, views, videos, ledger)
+    scores = directory.evaluation_file(shuffled=data.shuffle_frames)
+    report.write(
+        scores,
+        model=experiment.model.name,
+        epoch=epoch,
+        clips=data.evaluation_clips,
+        crops=data.evaluation_crops,
+        ensemble_method=data.ensemble_method,
+        frames_shuffled=data.shuffle_frames,
+    )
+    logging.info(f"decoding    {ledger.summary()}")
+    logging.info(f"evaluated   {_scores_in_words(report)}; more in {scores}")
+    if not data.shuffle_frames:
+        _plot_scores(directory, report, class_names)
+    ledger.check(data.max_failure_share)
+    return report
+
+
+def _predictor(experiment, model, strategy) -> ViewPredictor:
+    replicas = num_replicas(strategy)
+    wanted = experiment.data.evaluation_batch_size or experiment.train.batch_size
+    if wanted % replicas:
+        raise UserError(
+            f"data.evaluation_batch_size={wanted} cannot be split evenly over {replicas} replicas"
+        )
+    return ViewPredictor(
+        model,
+        batch_size=wanted,
+        strategy=strategy,
+        multi_label=experiment.data.multi_label,
+        ensemble_method=experiment.data.ensemble_method,
+    )
+
+
+def validator(experiment, model, videos, strategy, ledger, workers):
+    """Scores the model as it stands on one centre view of each video; `None` without videos."""
+    if videos is None:
+        return None
+    predictor = _predictor(experiment, model, strategy)
+    views = validation_views(
+        experiment,
+        videos,
+        batch_size=predictor.batch_size,
+        ledger=ledger,
+        workers=workers,
+        num_clips=1,
+        num_crops=1,
+    )
+
+    def validate() -> EvaluationReport | MultiLabelReport:
+        ledger.clear()
+        return _score(predictor, views, videos, ledger)
+
+    return validate
+
+
+def _score(
+    predictor, views, videos: VideoList, ledger: OutcomeLedger
+) -> EvaluationReport | MultiLabelReport:
+    with ledger.user_errors():
+        probabilities, num_views = predictor.scores_by_video(views, len(videos))
+    if not num_views.any():
+        raise ledger.nothing_decoded()
+    make = make_multi_label_report if videos.multi_label else make_report
+    return make(probabilities, num_views, videos, ledger.failures, ledger.partial)
+
+
+def _plot_scores(directory: ModelDirectory, report, class_names):
+    from mvit_tf.analysis.plots import plot_average_precisions, plot_confusion_matrix
+
+    directory.plots.mkdir(exist_ok=True)
+    if isinstance(report, MultiLabelReport):
+        path = directory.plots / "average_precision.png"
+        plot_average_precisions(report.per_class, path)
+    else:
+        path = directory.plots / "confusion_matrix.png"
+        plot_confusion_matrix(report.confusion_matrix, class_names, path)
+    logging.info(f"plotted     {path}")
+
+
+def _scores_in_words(report: EvaluationReport | MultiLabelReport) -> str:
+    if isinstance(report, MultiLabelReport):
+        classes = sum(entry["average_precision"] is not None for entry in report.per_class)
+        missing = report.num_videos - report.num_decoded
+        of_all = report.mean_average_precision_of_all
+        of_all = f" ({of_all:.1%} of all {report.num_videos})" if missing else ""
+        return (
+            f"mAP {report.mean_average_precision_of_decoded:.1%}{of_all} over {classes} classes, "
+            f"loss {report.loss:.3f}"
+        )
+    top5 = "" if report.top5_of_decoded is None else f", top-5 {report.top5_of_decoded:.1%}"
+    missing = report.num_videos - report.num_decoded
+    of_all = f" ({report.top1_of_all:.1%} of all {report.num_videos})" if missing else ""
+    return f"top-1 {report.top1_of_decoded:.1%}{of_all}{top5}, loss {report.loss:.3f}"
