@@ -1,8 +1,9 @@
 """tf.data pipelines from a list of videos to batches of clips.
 
 What an epoch holds is a pure function of (seed, epoch, position): the order of the videos, the
-start of each clip, its crop and its flip. A run that goes on at epoch k therefore sees exactly
-the batches that an uninterrupted run would have seen.
+start of each clip, its crop and its flip. A run that goes on at step k therefore sees exactly
+the batches that an uninterrupted run would have seen, and several machines that share each batch
+see together what one would.
 """
 
 import functools
@@ -67,6 +68,58 @@ def steps_per_epoch(video_list, batch_size, repeated_augmentation=1):
     return steps
 
 
+def training_steps(start, end, skipped=()):
+    """Numbers of the training steps, counted from the start of training.
+
+    Args:
+        start, end: int, the first step and the one before which to end.
+        skipped: ints, steps to leave out.
+
+    Returns:
+        tf.data.Dataset of int64 scalars.
+    """
+    steps = tf.data.Dataset.range(start, end)
+    left_out = sorted({step for step in skipped if start <= step < end})
+    if not left_out:
+        return steps
+    number = end - start - len(left_out)
+    left_out = tf.constant(left_out, tf.int64)
+    steps = steps.filter(lambda step: tf.reduce_all(step != left_out))
+    return steps.apply(tf.data.experimental.assert_cardinality(number))
+
+
+def shard_of_batch(num_videos, shard):
+    """Which videos of a batch one of several machines takes.
+
+    A clip is mixed with that at the same place of the reversed batch, so a machine takes both:
+    the reverse of its share has the same partners as that of the whole.
+
+    Args:
+        num_videos: int, videos of a batch.
+        shard: (index, number) of the machine and of all.
+
+    Returns:
+        list of int, places in the batch, ascending. Where the videos of a machine are odd in
+        number, neighbours, which must not be mixed.
+
+    Raises:
+        UserError: the videos cannot be shared out evenly.
+    """
+    index, number = shard
+    share, rest = divmod(num_videos, number)
+    if rest:
+        raise UserError(
+            f"a batch of {num_videos} videos cannot be shared out evenly to {number} machines"
+        )
+    if share % 2 and number > 1:
+        return list(range(index * share, (index + 1) * share))
+    half = share // 2
+    first = list(range(index * half, (index + 1) * half))
+    if number == 1:
+        return list(range(num_videos))
+    return first + [num_videos - 1 - place for place in reversed(first)]
+
+
 def train_dataset(
     video_list,
     *,
@@ -75,7 +128,9 @@ def train_dataset(
     augmentation,
     batch_size,
     epochs,
-    start_epoch=0,
+    start_step=0,
+    skipped_steps=(),
+    shard=(0, 1),
     seed,
     ledger,
     repeated_augmentation=1,
@@ -98,7 +153,9 @@ def train_dataset(
         augmentation: Augmentation.
         batch_size: int, B, over all replicas.
         epochs: int. Index of the epoch at which the dataset ends, as in `keras.Model.fit`.
-        start_epoch: int. The first epoch it holds.
+        start_step: int. The first step it holds, counted from the start of training.
+        skipped_steps: ints. Steps it does not hold.
+        shard: (index, number): the share of each batch that it holds, see `shard_of_batch`.
         seed: int >= 0.
         ledger: OutcomeLedger.
         repeated_augmentation: int, N. As by SlowFast's ``AUG.NUM_SAMPLE``, one random clip of each
@@ -111,8 +168,9 @@ def train_dataset(
 
     Returns:
         tf.data.Dataset of (float32 (B, T, H, W, 3), float32 (B, K)): clips and their labels as
-        zeros and ones (`VideoList.target`), ``steps_per_epoch`` batches for each epoch from
-        `start_epoch` to ``epochs - 1``.
+        zeros and ones (`VideoList.target`), a batch for each step from `start_step` to
+        ``epochs * steps_per_epoch - 1`` that is not skipped. Of several shards, B is the clips
+        of this one.
 
     Raises:
         UserError: fewer videos than a batch, a bad seed, no package for the blur, or no video
@@ -123,7 +181,9 @@ def train_dataset(
     if augmentation.blur:
         import_gaussian()  # Inside tf.data its absence would not be one line.
     videos_per_batch = batch_size // repeated_augmentation
-    per_epoch = steps_per_epoch(video_list, batch_size, repeated_augmentation) * videos_per_batch
+    steps = steps_per_epoch(video_list, batch_size, repeated_augmentation)
+    places = shard_of_batch(videos_per_batch, shard)
+    clips_per_batch = len(places) * repeated_augmentation
     run = _runner(workers)
     _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage)
     source = _TrainingClips(
@@ -131,7 +191,7 @@ def train_dataset(
         sampling,
         preprocessing,
         augmentation,
-        per_epoch,
+        steps * videos_per_batch,
         repeated_augmentation,
         balanced_sampling,
         seed,
@@ -139,6 +199,10 @@ def train_dataset(
         run,
         tolerated_damage,
     )
+
+    def samples_of(step):
+        samples = step * videos_per_batch + tf.constant(places, tf.int64)
+        return tf.data.Dataset.from_tensor_slices(samples)
 
     def load(sample):
         # Declared stateless, so that op determinism does not force one call at a time.
@@ -155,11 +219,12 @@ def train_dataset(
         return tf.stack(augmented), tf.stack([target] * repeated_augmentation)
 
     def flatten(clips, targets):
-        return tuple(tf.reshape(x, [batch_size, *x.shape[2:]]) for x in (clips, targets))
+        return tuple(tf.reshape(x, [clips_per_batch, *x.shape[2:]]) for x in (clips, targets))
 
-    samples = tf.data.Dataset.range(start_epoch * per_epoch, epochs * per_epoch)
-    dataset = samples.map(load, _parallel(num_parallel), deterministic=True)
-    dataset = dataset.batch(videos_per_batch, drop_remainder=True).map(flatten)
+    numbers = training_steps(start_step, epochs * steps, skipped_steps)
+    dataset = numbers.flat_map(samples_of).map(load, _parallel(num_parallel), deterministic=True)
+    dataset = dataset.batch(len(places), drop_remainder=True).map(flatten)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(numbers)))
     return dataset.with_options(_options()).prefetch(tf.data.AUTOTUNE)
 
 

@@ -1,6 +1,7 @@
 """The clips of an experiment: what it is trained on and what it is scored on."""
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +9,12 @@ import tensorflow as tf
 from mvit_tf.data.augmentation.mixing import mix_batches
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
-from mvit_tf.data.pipeline import evaluation_views, steps_per_epoch, train_dataset
+from mvit_tf.data.pipeline import (
+    evaluation_views,
+    steps_per_epoch,
+    train_dataset,
+    training_steps,
+)
 from mvit_tf.data.service import served_dataset
 from mvit_tf.data.video.decode_workers import DecodeWorkers, available_processors
 from mvit_tf.errors import UserError
@@ -20,26 +26,32 @@ def training_clips(
     experiment: Experiment,
     videos: VideoList,
     *,
-    start_epoch: int,
     ledger: OutcomeLedger,
     workers: DecodeWorkers | None,
+    start_step: int = 0,
+    skipped_steps: Sequence[int] = (),
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Batches of clips and labels, from an epoch to the last.
+    """Batches of clips and labels, from a step to the last.
 
     Args:
         videos: to train on.
-        start_epoch: the first epoch.
         ledger: notes what becomes of each video and clip.
         workers: as `decode_workers` gives them.
+        start_step: the first step, counted from the start of training.
+        skipped_steps: steps to leave out.
+        shard: (index, number): the share of each batch that one of several machines takes.
 
     Returns:
         Batches of float32 (B, T, H, W, 3) and float32 (B, K), zeros and ones or mixed.
 
     Raises:
-        UserError: too few videos for a batch, or none that can be decoded.
+        UserError: too few videos for a batch, or none that can be decoded; a tf.data service,
+            whose epochs are whole, is to begin within one or to be shared out.
     """
     augmentation, repeats = experiment.augmentation(), experiment.data.repeated_augmentation
-    batch_size = experiment.train.batch_size
+    batch_size, epochs = experiment.train.batch_size, experiment.train.epochs
+    steps = steps_per_epoch(videos, batch_size, repeats)
     if augmentation.mixes and batch_size == 1:
         raise UserError(
             "data.mixup_alpha and data.cutmix_alpha mix the clips of a batch: train.batch_size "
@@ -50,17 +62,27 @@ def training_clips(
         "preprocessing": experiment.preprocessing(),
         "augmentation": augmentation,
         "batch_size": batch_size,
-        "epochs": experiment.train.epochs,
-        "start_epoch": start_epoch,
+        "epochs": epochs,
         "seed": experiment.data.seed,
         "repeated_augmentation": repeats,
     }
     if experiment.data.service is not None:
-        batches = served_dataset(videos, **clips, service=experiment.data.service)
+        start_epoch, within = divmod(start_step, steps)
+        if within or skipped_steps or shard != (0, 1):
+            raise UserError(
+                "data.service gives whole epochs to one machine: it cannot begin within one "
+                f"(step {start_step}), skip steps or share them out"
+            )
+        batches = served_dataset(
+            videos, **clips, start_epoch=start_epoch, service=experiment.data.service
+        )
     else:
         batches = train_dataset(
             videos,
             **clips,
+            start_step=start_step,
+            skipped_steps=skipped_steps,
+            shard=shard,
             ledger=ledger,
             balanced_sampling=experiment.data.balanced_sampling,
             workers=workers,
@@ -69,8 +91,14 @@ def training_clips(
         )
     if not augmentation.mixes:
         return batches
-    first = start_epoch * steps_per_epoch(videos, batch_size, repeats)
-    return mix_batches(batches, augmentation, seed=experiment.data.seed, start=first)
+    if shard[1] > 1 and batch_size // repeats // shard[1] % 2:
+        raise UserError(
+            "data.mixup_alpha and data.cutmix_alpha mix the clips of a batch in pairs: "
+            f"train.batch_size={batch_size} must be a multiple of {2 * repeats * shard[1]} on "
+            f"{shard[1]} machines, or both of them 0"
+        )
+    numbers = training_steps(start_step, epochs * steps, skipped_steps)
+    return mix_batches(batches, augmentation, seed=experiment.data.seed, steps=numbers)
 
 
 def validation_views(
@@ -120,6 +148,6 @@ def first_training_batch(experiment: Experiment) -> tuple[np.ndarray, np.ndarray
     videos, _ = train_and_validation(experiment, labelled_videos(experiment), saved=None)
     ledger = OutcomeLedger()
     with decode_workers(experiment) as workers, ledger.user_errors():
-        batches = training_clips(experiment, videos, start_epoch=0, ledger=ledger, workers=workers)
+        batches = training_clips(experiment, videos, ledger=ledger, workers=workers)
         clips, labels = next(iter(batches))
     return clips.numpy(), labels.numpy(), videos.class_names

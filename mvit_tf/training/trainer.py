@@ -139,7 +139,7 @@ def _train(experiment, directory, strategy):
     )
     with decode_workers(experiment) as workers, ledger.user_errors():
         clips = training_clips(
-            experiment, videos, start_epoch=progress.epoch, ledger=ledger, workers=workers
+            experiment, videos, ledger=ledger, workers=workers, start_step=progress.epoch * steps
         )
         validate = validator(experiment, model, validation, strategy, validation_ledger, workers)
         model.fit(

@@ -87,7 +87,7 @@ def test_shapes_and_step_count(videos):
         augmentation=Augmentation(),
         batch_size=3,
         epochs=4,
-        start_epoch=1,
+        start_step=3,
         seed=0,
         ledger=OutcomeLedger(),
     )
@@ -101,19 +101,38 @@ def test_shapes_and_step_count(videos):
 def test_starting_late_goes_on_as_the_uninterrupted_run(videos):
     whole = batches(videos)
     assert_same(batches(videos), whole)
-    assert_same(batches(videos, start_epoch=2), whole[6:])
-    assert_same(batches(videos, start_epoch=2, num_parallel=1), whole[6:])
+    assert_same(batches(videos, start_step=6), whole[6:])
+    assert_same(batches(videos, start_step=7, num_parallel=1), whole[7:])
+    assert_same(batches(videos, start_step=2, skipped_steps=[1, 4, 4]), [*whole[2:4], *whole[5:]])
     other = batches(videos, seed=6)
     assert any(np.abs(a[0] - b[0]).max() > 0.1 for a, b in zip(whole, other, strict=True))
+
+
+def test_machines_share_a_batch_so_that_partners_in_mixing_stay_together(videos):
+    for batch_size, number, repeats in ((8, 2, 1), (8, 4, 1), (8, 2, 2), (6, 3, 1), (6, 2, 1)):
+        options = {"batch_size": batch_size, "repeated_augmentation": repeats, "epochs": 1}
+        whole = batches(videos, **options)
+        shards = [batches(videos, shard=(index, number), **options) for index in range(number)]
+        for step, (clips, _) in enumerate(whole):
+            own = [shard[step][0] for shard in shards]
+            assert {len(part) for part in own} == {batch_size // number}
+            taken = sorted(clip.tobytes() for part in own for clip in part)
+            assert taken == sorted(clip.tobytes() for clip in clips)
+            if batch_size // repeats // number % 2:
+                continue
+            partner = {a.tobytes(): b.tobytes() for a, b in zip(clips, clips[::-1], strict=True)}
+            for part in own:
+                for clip, other in zip(part, part[::-1], strict=True):
+                    assert partner[clip.tobytes()] == other.tobytes()
+    with pytest.raises(UserError, match="a batch of 8 videos cannot be shared out evenly to 3"):
+        batches(videos, batch_size=8, shard=(0, 3))
 
 
 def test_epochs_are_permutations_that_differ(videos):
     raw = Preprocessing(size=(16, 16), short_side=16, **RAW)
     epochs = []
     for epoch in range(3):
-        seen = batches(
-            videos, batch_size=11, preprocessing=raw, start_epoch=epoch, epochs=epoch + 1
-        )
+        seen = batches(videos, batch_size=11, preprocessing=raw, start_step=epoch, epochs=epoch + 1)
         ((clips, labels),) = seen
         numbers = which(clips)
         assert sorted(numbers) == list(range(11))
@@ -174,8 +193,8 @@ def test_bad_videos_are_recorded_once_and_replaced_by_the_next(tmp_path, monkeyp
         assert which(clips) == expected
         assert labels.tolist() == [number % 3 for number in expected]
     # The same whatever is known of the bad files beforehand, and in parallel.
-    assert_same(run(ledger=ledger, start_epoch=1), seen[1:])
-    assert_same(run(start_epoch=1, num_parallel=8), seen[1:])
+    assert_same(run(ledger=ledger, start_step=1), seen[1:])
+    assert_same(run(start_step=1, num_parallel=8), seen[1:])
     ledger.check(0.25)
     with pytest.raises(UserError, match="14 videos, 3 left out"):
         ledger.check(0.2)
@@ -194,7 +213,7 @@ def test_file_whole_for_some_clips_only_does_not_break_resuming(tmp_path):
     used = [labels.tolist().count(2) for _, labels in whole]
     assert 0 < sum(used) < 8  # Whole in some epochs, and not in others.
     for epoch in range(1, 8):
-        assert_same(run(start_epoch=epoch), whole[epoch:])
+        assert_same(run(start_step=epoch), whole[epoch:])
 
 
 def test_nothing_decodable_stops_before_the_start(tmp_path):

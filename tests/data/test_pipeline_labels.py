@@ -103,7 +103,7 @@ def test_several_clips_of_a_video_stand_side_by_side(grey):
         assert ledger.epoch_entries(epoch)[0]["clips"] == 12
     # Going on late is the same, and so is the first clip of each video without its repeats.
     for (clips, _), (again, _) in zip(
-        whole[2:], batches(grey, epochs=3, start_epoch=1, **options), strict=True
+        whole[2:], batches(grey, epochs=3, start_step=2, **options), strict=True
     ):
         np.testing.assert_array_equal(clips, again)
     single = batches(grey, **SMALL, batch_size=3)
@@ -121,5 +121,5 @@ def test_a_balanced_epoch_goes_on_as_the_uninterrupted_run(grey):
     options = {**SMALL, "balanced_sampling": True, "batch_size": 7}
     whole = batches(grey, epochs=3, **options)
     assert all(abs(targets[:, 0].sum() - 3.5) == 0.5 for _, targets in whole)
-    ((clips, _),) = batches(grey, epochs=3, start_epoch=2, **options)
+    ((clips, _),) = batches(grey, epochs=3, start_step=2, **options)
     np.testing.assert_array_equal(clips, whole[2][0])

@@ -205,16 +205,16 @@ def test_a_resumed_run_sees_the_clips_of_an_uninterrupted_one(config):
     experiment = load_experiment(config, AUGMENTED)
     training, _ = train_and_validation(experiment, labelled_videos(experiment), saved=None)
 
-    def batches(start_epoch):
+    def batches(start_step):
         made = experiment_clips.training_clips(
-            experiment, training, start_epoch=start_epoch, ledger=OutcomeLedger(), workers=None
+            experiment, training, start_step=start_step, ledger=OutcomeLedger(), workers=None
         )
         assert [spec.shape for spec in made.element_spec] == [(8, 4, 32, 32, 3), (8, 8)]
         return list(made.as_numpy_iterator())
 
-    whole, resumed = batches(0), batches(2)
-    assert len(whole) == 9 and len(resumed) == 3
-    for (clips, labels), (again, labels_again) in zip(whole[6:], resumed, strict=True):
+    whole, resumed = batches(0), batches(7)
+    assert len(whole) == 9 and len(resumed) == 2
+    for (clips, labels), (again, labels_again) in zip(whole[7:], resumed, strict=True):
         np.testing.assert_array_equal(again, clips)
         np.testing.assert_array_equal(labels_again, labels)
     # Of clips of two classes, as two of one class still add up to 1.

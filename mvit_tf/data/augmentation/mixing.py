@@ -9,15 +9,15 @@ from mvit_tf.data.augmentation.frame_ops import replace_box
 _MIXING = 3
 
 
-def mix_batches(batches, augmentation, *, seed, start):
-    """Mixes every batch of a dataset, by draws that depend on `seed` and its number alone.
+def mix_batches(batches, augmentation, *, seed, steps):
+    """Mixes every batch of a dataset, by draws that depend on `seed` and its step alone.
 
     Args:
         batches: tf.data.Dataset of (clips, labels), see `mix_batch`.
         augmentation: Augmentation.
         seed: int >= 0.
-        start: int. Number of the first batch, counted from the start of training, so that a run
-            that goes on mixes as one that was never interrupted.
+        steps: tf.data.Dataset of int64 scalars: the step of each batch, counted from the start of
+            training, so that a run that goes on mixes as one that was never interrupted.
 
     Returns:
         tf.data.Dataset of the same elements.
@@ -25,10 +25,10 @@ def mix_batches(batches, augmentation, *, seed, start):
     words = np.random.SeedSequence(seed, spawn_key=(_MIXING,)).generate_state(2)
     root = tf.constant(words.view(np.int32))
 
-    def mix(number, batch):
-        return mix_batch(*batch, augmentation, tf.random.fold_in(root, number))
+    def mix(step, batch):
+        return mix_batch(*batch, augmentation, tf.random.fold_in(root, step))
 
-    return batches.enumerate(start).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.Dataset.zip((steps, batches)).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def mix_batch(clips, labels, augmentation, seed):

@@ -88,7 +88,9 @@ def test_a_resumed_dataset_mixes_as_an_uninterrupted_one():
 
     def weights(start, stop, seed=5):
         batches = tf.data.Dataset.from_tensors((CLIPS, LABELS)).repeat(stop - start)
-        batches = mix_batches(batches, augmentation, seed=seed, start=start)
+        batches = mix_batches(
+            batches, augmentation, seed=seed, steps=tf.data.Dataset.range(start, stop)
+        )
         return [labels[0, 0] for _, labels in batches.as_numpy_iterator()]
 
     whole = weights(0, 12)
