@@ -119,7 +119,8 @@ def test_a_stopped_run_says_how_to_resume_and_does(tmp_path, config, program, st
     )  # fmt: skip
     checkpoints = tmp_path / "model" / "checkpoints"
     deadline = time.monotonic() + 300
-    while not list(checkpoints.glob("step-*")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(checkpoints.glob("step-*")) and time.monotonic() < deadline:
+        assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(stop)
     output, errors = process.communicate(timeout=120)

@@ -58,6 +58,7 @@ class Progress:
             epochs alone.
         skipped_steps: the steps, counted from 0, that training leaves out.
         rollbacks: how often it went back to a checkpoint for the sake of them.
+        scored_epoch: the last epoch (counted from 1) that was validated.
     """
 
     epoch: int = 0
@@ -68,6 +69,7 @@ class Progress:
     step: int | None = 0
     skipped_steps: tuple[int, ...] = ()
     rollbacks: int = 0
+    scored_epoch: int = 0
 
     @classmethod
     def from_json(cls, text: str) -> "Progress":
@@ -92,6 +94,7 @@ class Progress:
             if self.best_accuracy is None:
                 return dataclasses.replace(after, best_epoch=epoch)
             return after
+        after = dataclasses.replace(after, scored_epoch=epoch)
         better = self.best_accuracy is None or (accuracy, -loss) > (
             self.best_accuracy,
             -self.best_loss,
@@ -109,8 +112,8 @@ class Progress:
 
     @property
     def epochs_since_best(self) -> int:
-        """Epochs without a better validation score; 0 without validation."""
-        return 0 if self.best_accuracy is None else self.epoch - self.best_epoch
+        """Epochs from the best to the last that was validated."""
+        return max(self.scored_epoch - self.best_epoch, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -357,7 +360,7 @@ class CheckpointStore:
         try:
             read_progress(self.best_path)
         except UserError:
-            return ""
+            return "; train anew in another --model_dir"
         return (
             f"; {self.best_path.name} has the weights of the best epoch: train in another "
             f"--model_dir with model.initial_weights={self.best_path}"

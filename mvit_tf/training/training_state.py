@@ -106,9 +106,12 @@ class TrainingState:
         """Puts the metrics of an epoch that goes on to where they were."""
         self._steps = self.steps_left()
         self.epoch_is_trained = not self._steps
-        variables = self.model.metrics_variables
-        if self._metrics and len(self._metrics) == len(variables):
-            for variable, value in zip(variables, self._metrics, strict=True):
+        if self._metrics:
+            if len(self._metrics) != len(self.model.metrics_variables):
+                # Keras makes those of `compile` with the first step, unless there is a strategy.
+                nothing = np.zeros((1, *self.model.output_shape[1:]), "float32")
+                self.model.compute_metrics(None, nothing, nothing)
+            for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
                 variable.assign(np.asarray(value, variable.dtype))
         self._metrics = []
 
