@@ -111,8 +111,12 @@ class TrainingState:
                 # Keras makes those of `compile` with the first step, unless there is a strategy.
                 nothing = np.zeros((1, *self.model.output_shape[1:]), "float32")
                 self.model.compute_metrics(None, nothing, nothing)
-            for variable, value in zip(self.model.metrics_variables, self._metrics, strict=True):
-                variable.assign(np.asarray(value, variable.dtype))
+            variables = self.model.metrics_variables
+            if len(self._metrics) == len(variables):
+                for variable, value in zip(variables, self._metrics, strict=True):
+                    variable.assign(np.asarray(value, variable.dtype))
+            else:  # saved by a version with other metrics
+                logging.warning(f"the metrics of epoch {self.progress.epoch + 1} begin anew")
         self._metrics = []
 
     def after_batch(self, batch: int, logs: Mapping[str, float]):

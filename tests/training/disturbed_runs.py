@@ -6,6 +6,7 @@ The plan has `config`, `overrides` and `runs`, a list of {"model_dir", "override
 exit statuses are printed as JSON. TensorFlow is imported once: each run is a fork of this process.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -77,6 +78,13 @@ def by_timer(seconds):
     )
 
 
+def fill(path):
+    """Takes all that is free on a file system."""
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 WRITE = (sys.modules["mvit_tf.weights_file"], "append_checksum")
 STEP = (training_state.TrainingState, "after_batch")
 DISTURBANCES = {
@@ -108,6 +116,9 @@ DISTURBANCES = {
     "sigterm_in_validation": lambda n: before(
         scoring, "_score", lambda *_: (send(signal.SIGTERM), time.sleep(60)), n
     ),
+    "full_disk_in_step": lambda path: before(*STEP, lambda *_: fill(path), 2),
+    "full_disk_in_validation": lambda path: before(scoring, "_score", lambda *_: fill(path)),
+    "freed_disk": os.remove,
     "poisoned_step": poisoned,
     "left_out_step": left_out,
 }

@@ -5,6 +5,8 @@ import dataclasses
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,3 +181,39 @@ def test_a_step_that_is_not_finite_is_kept_and_left_out(tmp_path, config):
     outcomes = [json.loads(line) for line in (tmp_path / "run" / "outcomes.jsonl").open()]
     assert {"epoch": 1, "step": 5, "outcome": "skipped_step"} in outcomes
     assert [entry["clips"] for entry in outcomes if "clips" in entry] == [24, 16, 24]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own that takes a few checkpoints."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(tmp_path, small_disk, config):
+    filler, run = str(small_disk / "filler"), {"model_dir": "disk/run", "overrides": EACH_STEP}
+    statuses = run_all(
+        tmp_path,
+        config,
+        [
+            {"model_dir": "straight"},
+            {**run, "disturb": {"full_disk_in_step": filler}},
+            {**run, "disturb": {"freed_disk": filler, "full_disk_in_validation": filler}},
+            {**run, "disturb": {"freed_disk": filler}},
+        ],
+    )
+    assert statuses == [0, 2, 2, 0]
+    step, validation, last = said(tmp_path)[1:]
+    assert "error: no space for a checkpoint in" in step.splitlines()[-1]
+    assert re.match("error: no space in .* free some and run", validation.splitlines()[-1])
+    assert "resuming    after step 1 of 3 in epoch 1 from" in validation
+    assert "resuming    after step 3 of 3 in epoch 1 from" in last
+    assert_same_run(tmp_path / "straight", small_disk / "run")
