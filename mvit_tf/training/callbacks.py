@@ -92,49 +92,40 @@ class StepCheckpoints(keras.callbacks.Callback):
         self._seconds = math.inf if every_minutes is None else 60 * every_minutes
         self._within_epochs = within_epochs
         self._before_epoch_end = before_epoch_end
-        self._saved_step, self._saved_at = state.progress.step, time.monotonic()
-
-    def on_train_begin(self, logs=None):
-        self._saved_step = self._state.progress.step
 
     def on_epoch_begin(self, epoch, logs=None):
         self._state.begin_epoch()
 
     def on_train_batch_end(self, batch, logs=None):
-        state = self._state
-        state.after_batch(batch, logs)
-        stopping = self._stop.number is not None
-        ends = state.epoch_is_trained  # That is saved after what `fit` does at an epoch's end.
-        if self._within_epochs and not ends and (stopping or self._is_due()):
-            self._save()
-        if stopping and not ends:
-            self._say_where()
-            self._stop.check()
+        self._state.after_batch(batch, logs)
+        if self._state.epoch_is_trained:
+            return  # That is saved after what `fit` does at an epoch's end.
+        if self._within_epochs and self._is_due():
+            self._state.save()
+        if self._stop.number is not None:
+            self._end(self._within_epochs)
 
     def on_epoch_end(self, epoch, logs=None):
         self._state.end_steps()
         self._state.logs = {name: float(value) for name, value in logs.items()}
-        stopping = self._stop.number is not None
-        if (stopping or self._before_epoch_end(epoch)) and not self._state.is_saved:
-            self._save()
-        if stopping:
-            self._say_where()
-            self._stop.check()
+        if self._before_epoch_end(epoch) and not self._state.is_saved:
+            self._state.save()
+        if self._stop.number is not None:
+            self._end(True)
 
-    def _is_due(self):
-        steps = self._state.progress.step - self._saved_step
-        by_steps = self._every_steps is not None and steps >= self._every_steps
-        return by_steps or time.monotonic() - self._saved_at >= self._seconds
-
-    def _save(self):
-        self._state.save()
-        self._saved_step, self._saved_at = self._state.progress.step, time.monotonic()
-
-    def _say_where(self):
+    def _end(self, may_save):
+        if may_save and not self._state.is_saved:
+            self._state.save()
         if self._state.is_saved:
             logging.info(f"saved       step {self._state.progress.step}")
         else:
             logging.info("not saved   data.service is resumed at the ends of epochs only")
+        self._stop.check()
+
+    def _is_due(self):
+        steps = self._state.progress.step - self._state.saved_step
+        by_steps = self._every_steps is not None and steps >= self._every_steps
+        return by_steps or time.monotonic() - self._state.saved_at >= self._seconds
 
 
 class EpochMetrics(keras.callbacks.Callback):

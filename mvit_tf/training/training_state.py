@@ -1,6 +1,7 @@
 """Where a training stands between two steps, and what is kept of it."""
 
 import dataclasses
+import time
 from collections.abc import Collection, Mapping
 
 import keras
@@ -84,6 +85,7 @@ class TrainingState:
         self.logs = dict(running_epoch.logs)
         self._metrics = list(running_epoch.metrics)
         self._ledger.restore_epoch(progress.epoch, running_epoch.clips)
+        self.saved_step, self.saved_at = self.progress.step, time.monotonic()
 
     @property
     def next_step(self) -> int:
@@ -172,6 +174,7 @@ class TrainingState:
             )
         self.store.save(self.model, self.progress, running)
         self._saved = self.progress
+        self.saved_step, self.saved_at = self.progress.step, time.monotonic()
         self._beginning = None
 
     def go_back(self, skipped: Collection[int]):
