@@ -3,8 +3,8 @@
     python train.py --config_file=finetune --mode=train_and_eval \
         --model_dir=/tmp/mine --params_override=data.train=/path/to/class_folders
 
-The flags are those of the TensorFlow Model Garden. A run that was stopped goes on where its last
-complete epoch ended when it is started again with the same --model_dir.
+The flags are those of the TensorFlow Model Garden. A run that was stopped goes on at the step it
+was stopped at when it is started again with the same --model_dir.
 """
 
 import sys

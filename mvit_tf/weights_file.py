@@ -25,6 +25,7 @@ import keras
 import numpy as np
 
 from mvit_tf.errors import UserError
+from mvit_tf.file_checksum import append_checksum, checksum_holds
 from mvit_tf.files import local_copy, write_atomically
 from mvit_tf.models.config import MViTConfig
 from mvit_tf.remote_path import RemotePath, as_path
@@ -40,12 +41,15 @@ _COPIED_AT_ONCE = 16 * 2**20
 _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError)  # what h5py makes of damaged files
 
 
-def save_weights_file(model: keras.Model, path: str | os.PathLike, **attributes):
-    """Writes a model's weights, and its optimizer's state if it is compiled.
+def save_weights_file(
+    model: keras.Model, path: str | os.PathLike, *, optimizer: bool = True, **attributes
+):
+    """Writes a model's weights, and its optimizer's state if it is compiled; a checksum ends it.
 
     Args:
         model: built.
         path: ends in `.weights.h5`; a file there is replaced once the new one is whole.
+        optimizer: `False` leaves the optimizer's state out.
         **attributes: texts and arrays to keep in the same file, see `WeightsFile.attributes`.
 
     Raises:
@@ -62,8 +66,10 @@ def save_weights_file(model: keras.Model, path: str | os.PathLike, **attributes)
         "config": _config_of(model),
     }
 
+    left_out = [] if optimizer or getattr(model, "optimizer", None) is None else [model.optimizer]
+
     def write(temporary):
-        keras.saving.save_weights(model, temporary)
+        keras.saving.save_weights(model, temporary, objects_to_skip=left_out)
         with h5py.File(temporary, "a") as file:
             group = file.create_group(_GROUP)
             # Not an attribute, of which HDF5 bears 64 KiB.
@@ -73,6 +79,7 @@ def save_weights_file(model: keras.Model, path: str | os.PathLike, **attributes)
                     group.attrs[name] = value
                 else:
                     group[name] = value
+        append_checksum(temporary)
 
     write_atomically(as_path(path), write)
 
@@ -140,6 +147,15 @@ class WeightsFile:
     optimizer_shapes: tuple[tuple[int, ...], ...]
     config: Mapping | None
 
+    def check(self):
+        """Reads the file to its end and compares it with its checksum, if it has one.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if checksum_holds(self.stream) is False:
+            raise UserError(f"{self.path} is damaged: it is not what its checksum says")
+
     def load(self, model: keras.Model, *, head: str = "load", require_optimizer: bool = False):
         """Sets all weights of a model.
 
@@ -156,6 +172,7 @@ class WeightsFile:
         """
         if head not in HEADS:
             raise UserError(f"head must be one of {HEADS}, got {head!r}")
+        self.check()
         wanted = {variable.path: tuple(variable.shape) for variable in model.weights}
         held = self.variables or _named_by_shape(self.shapes, wanted)
         fresh = head == "fresh" or (head == "auto" and _head(held) != _head(wanted))

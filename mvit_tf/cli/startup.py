@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mvit_tf.cli.logs import console_lines, log_to_file
 from mvit_tf.errors import FormerNameWarning, UserError
+from mvit_tf.interruption import Interrupted
 
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
@@ -91,7 +92,7 @@ def run_cli(main: Callable[[], int | None]) -> int:
 
 @contextlib.contextmanager
 def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """Whatever a block raises after one of these signals is a `KeyboardInterrupt`.
+    """Whatever a block raises after one of these signals is an `Interrupted`.
 
     Python handles a signal wherever the main thread is, which may be in a function that C code
     calls: a KeyboardInterrupt that is raised there can come out as another error. A signal that
@@ -104,7 +105,7 @@ def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
 
     def handle(number, frame):
         received.append(number)
-        raise KeyboardInterrupt
+        raise Interrupted(number)
 
     before = {number: signal.getsignal(number) for number in signals}
     before = {number: was for number, was in before.items() if was != signal.SIG_IGN}
@@ -115,7 +116,7 @@ def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
     except Exception as error:
         if not received:
             raise
-        raise KeyboardInterrupt from error
+        raise Interrupted(received[-1]) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,20 +1,22 @@
-"""Trains the model of an experiment; started again, goes on where the last epoch ended.
+"""Trains the model of an experiment; started again, goes on at the step it was stopped at.
 
   mvit train --config_file=finetune --model_dir=runs/mine --params_override=data.train=VIDEOS
   mvit train --model_dir=runs/mine               go on with it
   mvit evaluate --model_dir=runs/mine            score it on the validation videos
   mvit export --model_dir=runs/mine              for TF Serving and `mvit predict`
 
+Ctrl-C, SIGTERM and SIGUSR1 let the training step end and save it; a second signal ends at once.
+Exit status: 0 when done, 2 after an error, 130, 143 or 138 after these signals.
 The flags are those of train.py in the project's repository.
 """
 
 import argparse
 import shlex
-import signal
 import sys
 
 from mvit_tf.cli.configs import find_config
 from mvit_tf.cli.startup import INTERRUPTED_STATUS, interrupted_by
+from mvit_tf.interruption import STOP_SIGNALS, Interrupted
 
 NAME = "train"
 SUMMARY = "train or fine-tune a model on videos, by an experiment of the package or your own"
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int | None:
 
 
 def run_experiment(mode: str, flags, command: list[str]) -> int | None:
-    """Runs one mode of an experiment; Ctrl-C and SIGTERM end it with how to resume.
+    """Runs one mode of an experiment; Ctrl-C, SIGTERM and SIGUSR1 end it with how to resume.
 
     Args:
         mode: see `mvit_tf.training.trainer.MODES`.
@@ -71,7 +73,7 @@ def run_experiment(mode: str, flags, command: list[str]) -> int | None:
     config_file = None if flags.config_file is None else find_config(flags.config_file)
     try:
         # Schedulers end a job with SIGTERM: it is to say how to resume, as Ctrl-C does.
-        with interrupted_by(signal.SIGINT, signal.SIGTERM):
+        with interrupted_by(*STOP_SIGNALS):
             from mvit_tf.training import trainer
 
             trainer.run(
@@ -80,8 +82,8 @@ def run_experiment(mode: str, flags, command: list[str]) -> int | None:
                 config_file=config_file,
                 overrides=flags.params_override,
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         said = f"interrupted; the same command resumes: {shlex.join(command)}"
         print(f"\n{said}", file=sys.stderr)
-        return INTERRUPTED_STATUS
+        return error.exit_status if isinstance(error, Interrupted) else INTERRUPTED_STATUS
     return None

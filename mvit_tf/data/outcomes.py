@@ -35,6 +35,8 @@ class OutcomeLedger:
         self._outcomes = {}
         self._clips = collections.defaultdict(dict)
         self._named = collections.defaultdict(dict)
+        # Numbers of clips by outcome that a resumed epoch begins with.
+        self._before = collections.defaultdict(collections.Counter)
         self._damaged = {}
         self._in_a_row = collections.Counter()
         self._last_failure = {}
@@ -215,11 +217,35 @@ class OutcomeLedger:
         They are forgotten then.
         """
         with self._lock:
-            counts = collections.Counter(self._clips.pop(epoch, {}).values())
+            counts = self._before.pop(epoch, collections.Counter())
+            counts = counts + collections.Counter(self._clips.pop(epoch, {}).values())
             named = sorted(self._named.pop(epoch, {}).items())
         total = {"epoch": epoch, "clips": counts.total()}
         total |= {outcome: counts[outcome] for outcome in (*_GOOD, REPLACED)}
         return [total, *(entry for _, entry in named)]
+
+    def epoch_state(self, epoch, end):
+        """What is on record of an epoch's clips before the position `end`, for `restore_epoch`.
+
+        Returns:
+            dict of plain values.
+        """
+        with self._lock:
+            clips, named = self._clips.get(epoch, {}), self._named.get(epoch, {})
+            counts = collections.Counter(o for position, o in clips.items() if position < end)
+            counts += self._before.get(epoch, collections.Counter())
+            entries = [entry for position, entry in sorted(named.items()) if position < end]
+        return {"counts": dict(counts), "entries": entries}
+
+    def restore_epoch(self, epoch, state):
+        """Puts an epoch back to an `epoch_state`; what is on record of later ones is forgotten."""
+        with self._lock:
+            for kept in (self._clips, self._named, self._before):
+                for later in [number for number in kept if number >= epoch]:
+                    del kept[later]
+            self._before[epoch] = collections.Counter(state.get("counts", {}))
+            for entry in state.get("entries", ()):
+                self._named[epoch][entry["position"]] = entry
 
     @contextlib.contextmanager
     def user_errors(self):

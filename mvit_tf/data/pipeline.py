@@ -120,6 +120,26 @@ def shard_of_batch(num_videos, shard):
     return first + [num_videos - 1 - place for place in reversed(first)]
 
 
+def videos_of_step(
+    video_list, step, *, batch_size, seed, repeated_augmentation=1, balanced_sampling=False
+):
+    """The videos that a training step asks for, whatever becomes of them.
+
+    Args:
+        video_list, batch_size, seed, repeated_augmentation, balanced_sampling: of `train_dataset`.
+        step: int, counted from the start of training.
+
+    Returns:
+        list of int, the index of the video of each clip.
+    """
+    steps = steps_per_epoch(video_list, batch_size, repeated_augmentation)
+    epoch, within = divmod(step, steps)
+    order = _epoch_order(video_list, seed, epoch, balanced_sampling)
+    first = within * (batch_size // repeated_augmentation)
+    videos = order[first : first + batch_size // repeated_augmentation]
+    return [int(video) for video in np.repeat(videos, repeated_augmentation)]
+
+
 def train_dataset(
     video_list,
     *,
@@ -405,12 +425,18 @@ class _TrainingClips:
         return frames[facts.picks[0]].swapaxes(0, 1), facts
 
     def _epoch_order(self, epoch):
-        if self._balanced_sampling:
-            return balanced_order(self._videos, self._seed, epoch)
-        return np.random.default_rng(self._seed_of(_ORDER, epoch)).permutation(len(self._videos))
+        return _epoch_order(self._videos, self._seed, epoch, self._balanced_sampling)
 
     def _seed_of(self, *key):
         return np.random.SeedSequence(self._seed, spawn_key=key)
+
+
+def _epoch_order(video_list, seed, epoch, balanced_sampling):
+    """The videos of an epoch in the order of its clips."""
+    if balanced_sampling:
+        return balanced_order(video_list, seed, epoch)
+    key = np.random.SeedSequence(seed, spawn_key=(_ORDER, epoch))
+    return np.random.default_rng(key).permutation(len(video_list))
 
 
 def _runner(workers):

@@ -1,60 +1,131 @@
-"""What happens around the epochs and is not in Keras: validation, log, checkpoints, ends."""
+"""What happens around steps and epochs and is not in Keras: validation, log, checkpoints, ends."""
 
 import csv
 import io
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
+from absl import logging
 
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_json_lines, write_text_atomically
-from mvit_tf.training.checkpoints import CheckpointStore, Progress
+from mvit_tf.interruption import StopRequest
+from mvit_tf.training.checkpoints import Progress
 from mvit_tf.training.evaluation import EvaluationReport
 from mvit_tf.training.multi_label_report import MultiLabelReport
+from mvit_tf.training.training_state import NonFiniteStep, TrainingState, steps_of_epoch
 from mvit_tf.weights_file import first_not_finite
 
-_CURE = (
-    "no checkpoint of this epoch was written. Lower train.learning_rate, lengthen "
-    "train.warmup_epochs or lower train.clip_norm"
-)
+CURE = "lower train.learning_rate, lengthen train.warmup_epochs or lower train.clip_norm"
 
 
-class NonFiniteLossStop(keras.callbacks.Callback):
-    """Ends training at the first step whose loss is not finite, before it is checkpointed.
+class NonFiniteCheck(keras.callbacks.Callback):
+    """Ends `fit` at the first step whose loss or gradient is not finite, before it is saved.
 
     The loss is that of before the step: after an epoch the weights are looked at too, which its
     last step may have spoilt. Keras' `TerminateOnNaN` ends the epoch instead, whose last
     callbacks would save the weights.
 
     Args:
-        steps_per_epoch: training steps in an epoch.
+        state: of the training.
+        steps_per_execution: steps that Keras executes at once.
+
+    Raises:
+        NonFiniteStep: from `fit`.
     """
 
-    def __init__(self, *, steps_per_epoch: int):
-        super().__init__()
-        self._steps_per_epoch = steps_per_epoch
-        self._epoch = 0
+    METRICS = {"loss": "the loss", "gradient_norm": "the gradient's norm"}
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
+    def __init__(self, state: TrainingState, *, steps_per_execution: int = 1):
+        super().__init__()
+        self._state = state
+        self._steps_per_execution = steps_per_execution
 
     def on_train_batch_end(self, batch, logs=None):
-        loss = logs["loss"]
-        if math.isfinite(loss):
-            return
-        step = self._epoch * self._steps_per_epoch + batch + 1
-        raise UserError(
-            f"the loss is {loss} at step {step} (epoch {self._epoch + 1}, step {batch + 1} of "
-            f"{self._steps_per_epoch}); {_CURE}"
-        )
+        for metric, name in self.METRICS.items():
+            value = float(logs.get(metric, 0.0))
+            if not math.isfinite(value):
+                steps = self._state.trained_by(batch, self._steps_per_execution)
+                raise NonFiniteStep(steps, f"{name} is {value}", logs)
 
     def on_epoch_end(self, epoch, logs=None):
         variable = first_not_finite(self.model)
         if variable:
-            raise UserError(f"{variable} is not finite after epoch {epoch + 1}; {_CURE}")
+            last = (epoch + 1) * self._state.steps_per_epoch - 1
+            raise NonFiniteStep((last,), f"{variable} is not finite after epoch {epoch + 1}", logs)
+
+
+class StepCheckpoints(keras.callbacks.Callback):
+    """Saves within an epoch, before its validation, and when a signal asks to stop.
+
+    Args:
+        state: of the training.
+        stop: where signals are noted.
+        every_steps: steps between checkpoints; `None` counts none.
+        every_minutes: minutes between checkpoints; `None` is no clock.
+        within_epochs: whether training can go on within an epoch.
+        before_epoch_end: whether the end of the epoch of this index takes a while, so that it is
+            worth a checkpoint of its own.
+
+    Raises:
+        Interrupted: from `fit`, once what a signal came into is saved.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        stop: StopRequest,
+        *,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+        within_epochs: bool = True,
+        before_epoch_end: Callable[[int], bool] = lambda epoch: False,
+    ):
+        super().__init__()
+        self._state = state
+        self._stop = stop
+        self._every_steps = every_steps
+        self._seconds = math.inf if every_minutes is None else 60 * every_minutes
+        self._within_epochs = within_epochs
+        self._before_epoch_end = before_epoch_end
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._state.begin_epoch()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._state.after_batch(batch, logs)
+        if self._state.epoch_is_trained:
+            return  # That is saved after what `fit` does at an epoch's end.
+        if self._within_epochs and self._is_due():
+            self._state.save()
+        if self._stop.number is not None:
+            self._end(self._within_epochs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._state.end_steps()
+        self._state.logs = {name: float(value) for name, value in logs.items()}
+        if self._before_epoch_end(epoch) and not self._state.is_saved:
+            self._state.save()
+        if self._stop.number is not None:
+            self._end(True)
+
+    def _end(self, may_save):
+        if may_save and not self._state.is_saved:
+            self._state.save()
+        if self._state.is_saved:
+            logging.info(f"saved       step {self._state.progress.step}")
+        else:
+            logging.info("not saved   data.service is resumed at the ends of epochs only")
+        self._stop.check()
+
+    def _is_due(self):
+        steps = self._state.progress.step - self._state.saved_step
+        by_steps = self._every_steps is not None and steps >= self._every_steps
+        return by_steps or time.monotonic() - self._state.saved_at >= self._seconds
 
 
 class EpochMetrics(keras.callbacks.Callback):
@@ -78,18 +149,22 @@ class EpochMetrics(keras.callbacks.Callback):
         self._epochs = epochs
         self._validate_every = validate_every
 
+    def validates(self, epoch: int) -> bool:
+        """Whether the epoch of this index is validated."""
+        done = epoch + 1
+        due = done % self._validate_every == 0 or done == self._epochs
+        return self._validate is not None and due
+
     def on_epoch_end(self, epoch, logs=None):
         learning_rate = self.model.optimizer.learning_rate
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(learning_rate))
-        if self._validate is None:
-            return
-        done = epoch + 1
-        if done % self._validate_every == 0 or done == self._epochs:
+        if self.validates(epoch):
+            done = epoch + 1
             report = self._validate()
             if not math.isfinite(report.loss):
                 raise UserError(
                     f"the validation loss is {report.loss} after epoch {done}: the weights have "
-                    f"run away; {_CURE}"
+                    f"run away; the checkpoint is of before; {CURE}"
                 )
             logs["val_loss"], logs[f"val_{report.metric}"] = report.loss, report.score
 
@@ -135,11 +210,15 @@ class LedgerCheck(keras.callbacks.Callback):
         max_failure_share: the share of each set that may fail.
         path: JSON lines file. Of each epoch one object with the numbers of clips, one for each
             clip that was replaced or damaged in part, and one for each validation video that
-            failed or was. Epochs before a resume stay.
+            failed or was, and one for each step that was skipped. Epochs before a resume stay.
+        state: of the training.
     """
 
-    def __init__(self, *, training, validation, max_failure_share: float, path: Path):
+    def __init__(
+        self, *, training, validation, max_failure_share: float, path: Path, state: TrainingState
+    ):
         super().__init__()
+        self._state = state
         self._training, self._validation = training, validation
         self._max_failure_share = max_failure_share
         self._path = path
@@ -153,6 +232,12 @@ class LedgerCheck(keras.callbacks.Callback):
             # Version 0.1.0 wrote no epochs.
             entries = [entry for entry in earlier if entry.get("epoch", epoch) < epoch]
         entries += self._training.epoch_entries(epoch)
+        of_epoch = steps_of_epoch(epoch, self._state.steps_per_epoch)
+        entries += [
+            {"epoch": epoch, "step": step + 1, "outcome": "skipped_step"}
+            for step in self._state.progress.skipped_steps
+            if step in of_epoch
+        ]
         if "val_loss" in (logs or {}):
             named = {**self._validation.failures, **self._validation.partial}
             entries += [
@@ -165,21 +250,40 @@ class LedgerCheck(keras.callbacks.Callback):
             ledger.check(self._max_failure_share)
 
 
-class Checkpoints(keras.callbacks.Callback):
-    """Saves the last and the best state after each epoch.
+class EpochCheckpoints(keras.callbacks.Callback):
+    """Saves at the end of each epoch, and ends training early if it gets no better.
 
     Args:
-        store: where to.
-        progress: of the checkpoint that training resumed from, or a fresh one.
+        state: of the training.
+        stop: where signals are noted.
         metric: name in the logs of what tells the best epoch.
+        patience: epochs without a better score after which to end; `None` never does.
     """
 
-    def __init__(self, *, store: CheckpointStore, progress: Progress, metric: str = "val_accuracy"):
+    def __init__(
+        self,
+        state: TrainingState,
+        stop: StopRequest,
+        *,
+        metric: str = "val_accuracy",
+        patience: int | None = None,
+    ):
         super().__init__()
-        self._store = store
+        self._state = state
+        self._stop = stop
         self._metric = metric
-        self.progress = progress
+        self._patience = patience
 
     def on_epoch_end(self, epoch, logs=None):
-        self.progress = self.progress.after_epoch(logs.get(self._metric), logs.get("val_loss"))
-        self._store.save(self.model, self.progress)
+        self._state.end_epoch(logs.get(self._metric), logs.get("val_loss"))
+        self._state.save()
+        if self._stop.number is not None:
+            logging.info(f"saved       epoch {self._state.progress.epoch}")
+            self._stop.check()
+        if ends_early(self._state.progress, self._patience):
+            self.model.stop_training = True
+
+
+def ends_early(progress: Progress, patience: int | None) -> bool:
+    """Whether so many epochs were no better than the best that training ends."""
+    return patience is not None and progress.epochs_since_best >= patience

@@ -254,6 +254,12 @@ def _check_combinations(experiment: Experiment, source: str):
         raise UserError(
             f"{source}: data.validation_split and data.validation_fraction are both set; keep one"
         )
+    validated = data.validation or data.validation_fraction > 0 or data.validation_split
+    if train.early_stopping_patience is not None and not validated:
+        raise UserError(
+            f"{source}: train.early_stopping_patience={train.early_stopping_patience} needs a "
+            "validation score; set data.validation or data.validation_fraction, or leave it out"
+        )
     if data.service is not None and data.tolerated_damage > 0:
         raise UserError(
             f"{source}: data.service and data.tolerated_damage are both set; keep one: a damaged "

@@ -3,10 +3,11 @@
 experiment.yaml           the resolved experiment
 labels.txt                class names, one a line, in index order
 split.csv                 which videos are trained on, and which were held out
-checkpoints/              best.weights.h5, last.weights.h5
+checkpoints/              step-00001234.weights.h5, the newest; best.weights.h5
 train_log.csv             one row an epoch
 tensorboard/              the same for TensorBoard
 outcomes.jsonl            what became of each training video asked for
+non_finite/               the batches of steps that were skipped
 evaluation.json           the multi-view evaluation
 plots/                    training curves; confusion matrix, or average precision of each class
 export/<version>/         SavedModels
@@ -106,6 +107,7 @@ class ModelDirectory:
         self.log_file = self.path / "train_log.csv"
         self.outcomes_file = self.path / "outcomes.jsonl"
         self.tensorboard = self.path / "tensorboard"
+        self.non_finite = self.path / "non_finite"
         self.plots = self.path / "plots"
         self.export = self.path / "export"
         self.checkpoints = CheckpointStore(self.path / "checkpoints")

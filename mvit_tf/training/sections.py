@@ -146,6 +146,8 @@ class DataSection(_ClipKeys):
             counts as one that cannot be decoded.
         service: "HOST:PORT" of the dispatcher of a tf.data service that decodes and augments the
             records to train on, see `mvit data-service`; `None` does it here.
+        allow_changed: go on training though the videos to train on are no longer those that the
+            training began with; otherwise that is refused.
         seed: of the validation split, the order of the videos and the augmentation.
     """
 
@@ -175,6 +177,7 @@ class DataSection(_ClipKeys):
     decode_workers: Annotated[int, Field(ge=0)] | None = None
     decode_time_limit: Annotated[Positive, Field(le=threading.TIMEOUT_MAX)] = 120.0
     service: str | None = None
+    allow_changed: bool = False
     seed: Seed = 0
 
 
@@ -203,6 +206,14 @@ class TrainSection(hyperparams.Config):
         jit_compile: compile the training step by XLA; one device only.
         steps_per_execution: training steps per call of the compiled function; one device only.
         seed: of the initial weights, dropout and stochastic depth.
+        save_every_steps: steps between checkpoints within an epoch; `None` counts none. Each
+            epoch's end is saved too; with `data.service` only that.
+        save_every_minutes: minutes between them; `None` is no clock.
+        keep_checkpoints: the newest so many stay, to fall back on if the last is damaged.
+        max_rollbacks: steps with a loss or gradient that is not finite, after each of which
+            training goes on from the newest checkpoint without that step; 0 ends at the first.
+        early_stopping_patience: end after so many epochs without a better validation score;
+            `None` trains all epochs.
     """
 
     epochs: Count = 200
@@ -221,3 +232,8 @@ class TrainSection(hyperparams.Config):
     jit_compile: bool = False
     steps_per_execution: Count = 1
     seed: Seed = 0
+    save_every_steps: Count | None = None
+    save_every_minutes: Positive | None = 10.0
+    keep_checkpoints: Count = 2
+    max_rollbacks: Annotated[int, Field(ge=0)] = 3
+    early_stopping_patience: Count | None = None

@@ -1,7 +1,6 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
 import os
-import sys
 from pathlib import Path
 
 import keras
@@ -12,8 +11,10 @@ from mvit_tf.data.lists.data_checks import remarks
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
+from mvit_tf.interruption import STOP_SIGNALS, StopRequest, stop_requests
 from mvit_tf.remote_path import RemotePath, reached
 from mvit_tf.training import callbacks
+from mvit_tf.training.callbacks import ends_early
 from mvit_tf.training.checkpoints import Progress, restore
 from mvit_tf.training.distribution import (
     check_replica_options,
@@ -25,12 +26,15 @@ from mvit_tf.training.evaluation import EvaluationReport
 from mvit_tf.training.experiment import Experiment, load_experiment
 from mvit_tf.training.experiment_clips import decode_workers, training_clips
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
+from mvit_tf.training.fitting import fit, full_disk_told
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport
+from mvit_tf.training.non_finite import keep_non_finite_step
 from mvit_tf.training.precision import slow_bfloat16
 from mvit_tf.training.scoring import evaluate, validator
 from mvit_tf.training.training_model import build_training_model, compile_training_model
+from mvit_tf.training.training_state import NonFiniteStep, TrainingState
 
 MODES = ("train", "eval", "train_and_eval", "export")
 
@@ -90,14 +94,18 @@ def train(
 
 def _train(experiment, directory, strategy):
     settings = experiment.train
+    directory.checkpoints.keep = settings.keep_checkpoints
     labelled = labelled_videos(experiment)
     changes = directory.check(experiment, labelled.class_names)
     resumed = directory.checkpoints.newest()
     saved = None if resumed is None else directory.saved_split()
     videos, validation = train_and_validation(experiment, labelled, saved)
-    changes += [] if saved is None else saved.changes_of_training(videos)
+    if saved is not None:
+        changed = saved.changes_of_training(videos)
+        _check_unchanged(changed, allowed=experiment.data.allow_changed)
+        changes += changed
     steps = steps_per_epoch(videos, settings.batch_size, experiment.data.repeated_augmentation)
-    progress = Progress() if resumed is None else resumed[1]
+    progress = running_epoch = None
     keras.utils.set_random_seed(settings.seed)
     with strategy_scope(strategy):
         model = build_training_model(experiment, len(videos.class_names))
@@ -107,7 +115,20 @@ def _train(experiment, directory, strategy):
             load_initial_weights(model, source, reset_head=experiment.model.reset_head)
         compile_training_model(model, experiment, steps)
         if resumed is not None:
-            restore(model, resumed[0])
+            path, progress = resumed
+            running_epoch = restore(model, path)
+            directory.checkpoints.complete_best(model, progress)
+    # Apart, as many good videos for training do not make up for bad ones for validation.
+    ledgers = OutcomeLedger(), OutcomeLedger()
+    state = TrainingState(
+        model,
+        directory.checkpoints,
+        ledgers[0],
+        steps_per_epoch=steps,
+        clips_per_step=settings.batch_size,
+        progress=progress,
+        running_epoch=running_epoch,
+    )
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
     told, warnings = remarks(
         labelled, videos, validation, look_into_files=resumed is None or bool(changes)
@@ -117,62 +138,134 @@ def _train(experiment, directory, strategy):
     for line in warnings:
         logging.warning(line)
     if resumed is not None:
-        logging.info(f"resuming    after epoch {progress.epoch} from {resumed[0]}")
+        logging.info(f"resuming    {_place_in_words(state)} from {resumed[0]}")
     for change in changes:
         logging.info(f"changed     {change}")
     if resumed is None:
         directory.keep_split(videos, validation)
     directory.claim(experiment, videos.class_names)
-    if progress.epoch >= settings.epochs:
-        logging.info(f"nothing to train: {progress.epoch} of {settings.epochs} epochs are done")
+    if state.progress.epoch >= settings.epochs:
+        logging.info(
+            f"nothing to train: {state.progress.epoch} of {settings.epochs} epochs are done"
+        )
+        return
+    if ends_early(state.progress, settings.early_stopping_patience):
+        logging.info(f"nothing to train: {_early_end_in_words(state.progress)}")
         return
 
-    # Apart, as many good videos for training do not make up for bad ones for validation.
-    ledger, validation_ledger = OutcomeLedger(), OutcomeLedger()
-    multi_label = experiment.data.multi_label
-    metric = MultiLabelReport.metric if multi_label else EvaluationReport.metric
-    columns = callbacks.EpochLog.COLUMNS
-    if multi_label:
-        columns = callbacks.EpochLog.MULTI_LABEL_COLUMNS
-    saver = callbacks.Checkpoints(
-        store=directory.checkpoints, progress=progress, metric=f"val_{metric}"
-    )
-    with decode_workers(experiment) as workers, ledger.user_errors():
-        clips = training_clips(
-            experiment, videos, ledger=ledger, workers=workers, start_step=progress.epoch * steps
-        )
-        validate = validator(experiment, model, validation, strategy, validation_ledger, workers)
-        model.fit(
-            clips,
-            epochs=settings.epochs,
-            initial_epoch=progress.epoch,
-            steps_per_epoch=steps,
-            shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
-            callbacks=[
-                # First, so that a training which must end writes nothing more.
-                keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: directory.check_lock()),
-                callbacks.NonFiniteLossStop(steps_per_epoch=steps),
-                callbacks.EpochMetrics(
-                    validate=validate,
-                    epochs=settings.epochs,
-                    validate_every=settings.validate_every,
-                ),
-                callbacks.LedgerCheck(
-                    training=ledger,
-                    validation=validation_ledger,
-                    max_failure_share=experiment.data.max_failure_share,
-                    path=directory.outcomes_file,
-                ),
-                callbacks.EpochLog(directory.log_file, columns),
-                keras.callbacks.TensorBoard(os.fspath(directory.tensorboard), write_graph=False),
-                saver,
-            ],
-        )
-    logging.info(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
-    best = _best_in_words(saver.progress, multi_label)
+    _fit(experiment, directory, strategy, state, videos, validation, ledgers)
+    logging.info(f"decoding    {OutcomeLedger.union(ledgers).summary()}")
+    if state.progress.epoch < settings.epochs:
+        logging.info(f"ended early {_early_end_in_words(state.progress)}")
+    best = _best_in_words(state.progress, experiment.data.multi_label)
     logging.info(f"trained     {best}; checkpoints in {directory.path}")
     _plot_curves(directory)
+
+
+def _fit(experiment, directory, strategy, state, videos, validation, ledgers):
+    """Trains to the last epoch; goes back and on without a step that is not finite."""
+    settings, served = experiment.train, experiment.data.service is not None
+    ledger, validation_ledger = ledgers
+    stop = StopRequest()
+    with (
+        decode_workers(experiment) as workers,
+        ledger.user_errors(),
+        full_disk_told(directory.path),
+        stop_requests(stop, *STOP_SIGNALS),
+    ):
+        validate = validator(
+            experiment, state.model, validation, strategy, validation_ledger, workers
+        )
+        around = _callbacks(experiment, directory, state, ledgers, stop, validate)
+
+        def clips(start_step, skipped_steps):
+            return training_clips(
+                experiment,
+                videos,
+                ledger=ledger,
+                workers=workers,
+                start_step=start_step,
+                skipped_steps=skipped_steps,
+            )
+
+        while True:
+            try:
+                fit(
+                    state,
+                    clips,
+                    epochs=settings.epochs,
+                    callbacks=around,
+                    steps_per_execution=settings.steps_per_execution,
+                )
+                stop.check()
+                return
+            except NonFiniteStep as error:
+                found = error
+            # Of a tf.data service no step can be left out.
+            if served or state.progress.rollbacks >= settings.max_rollbacks:
+                raise UserError(_non_finite_in_words(found, state))
+            keep_non_finite_step(
+                directory.non_finite,
+                found,
+                experiment,
+                videos,
+                learning_rate=float(state.model.optimizer.learning_rate),
+                workers=workers,
+            )
+            with strategy_scope(strategy):
+                state.go_back(found.steps)
+
+
+def _callbacks(experiment, directory, state, ledgers, stop, validate):
+    settings, data = experiment.train, experiment.data
+    metric = MultiLabelReport.metric if data.multi_label else EvaluationReport.metric
+    columns = callbacks.EpochLog.COLUMNS
+    if data.multi_label:
+        columns = callbacks.EpochLog.MULTI_LABEL_COLUMNS
+
+    def validate_averaged():
+        with stop.obeyed_at_once(), state.model.averaged_weights():
+            return validate()
+
+    metrics = callbacks.EpochMetrics(
+        validate=None if validate is None else validate_averaged,
+        epochs=settings.epochs,
+        validate_every=settings.validate_every,
+    )
+    return [
+        # First, so that a training which must end writes nothing more.
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: directory.check_lock()),
+        callbacks.NonFiniteCheck(state, steps_per_execution=settings.steps_per_execution),
+        callbacks.StepCheckpoints(
+            state,
+            stop,
+            every_steps=settings.save_every_steps,
+            every_minutes=settings.save_every_minutes,
+            within_epochs=data.service is None,
+            before_epoch_end=metrics.validates,
+        ),
+        metrics,
+        callbacks.LedgerCheck(
+            training=ledgers[0],
+            validation=ledgers[1],
+            max_failure_share=data.max_failure_share,
+            path=directory.outcomes_file,
+            state=state,
+        ),
+        callbacks.EpochLog(directory.log_file, columns),
+        keras.callbacks.TensorBoard(os.fspath(directory.tensorboard), write_graph=False),
+        callbacks.EpochCheckpoints(
+            state, stop, metric=f"val_{metric}", patience=settings.early_stopping_patience
+        ),
+    ]
+
+
+def _check_unchanged(changes, *, allowed):
+    if changes and not allowed:
+        raise UserError(
+            f"the videos are not those that training began with: {'; '.join(changes)}; put them "
+            "back, train in another --model_dir, or go on with data.allow_changed=true"
+        )
 
 
 def export(experiment: Experiment, directory: ModelDirectory) -> Path | RemotePath:
@@ -223,6 +316,32 @@ def _describe(experiment, model, videos, validation, steps, replicas):
     balanced = ", classes drawn equally often" if experiment.data.balanced_sampling else ""
     logging.info(
         f"training    {settings.epochs} epochs of {steps} steps, {batch} on {devices}{balanced}"
+    )
+
+
+def _place_in_words(state: TrainingState) -> str:
+    progress = state.progress
+    if not progress.epoch_step:
+        return f"after epoch {progress.epoch}"
+    return (
+        f"after step {progress.epoch_step} of {state.steps_per_epoch} in epoch {progress.epoch + 1}"
+    )
+
+
+def _early_end_in_words(progress: Progress) -> str:
+    return (
+        f"epoch {progress.best_epoch} was the best, and {progress.epochs_since_best} epochs "
+        "since have been no better (train.early_stopping_patience)"
+    )
+
+
+def _non_finite_in_words(found: NonFiniteStep, state: TrainingState) -> str:
+    epoch, step = divmod(found.steps[-1], state.steps_per_epoch)
+    again = f" again, after going back {state.progress.rollbacks} times"
+    return (
+        f"{found.reason} at step {found.steps[-1] + 1} (epoch {epoch + 1}, step {step + 1} of "
+        f"{state.steps_per_epoch}){again if state.progress.rollbacks else ''}; nothing of it was "
+        f"saved; {callbacks.CURE}"
     )
 
 

@@ -1,5 +1,7 @@
 """The model of an experiment as `fit` trains it."""
 
+import contextlib
+
 import keras
 
 from mvit_tf.models import MViT
@@ -10,6 +12,11 @@ from mvit_tf.training.schedule import warmup_cosine
 
 class TrainingModel(MViT):
     """An `MViT` with a training step of its own; its weights are those of an `MViT`."""
+
+    @contextlib.contextmanager
+    def averaged_weights(self):
+        """Context in which the weights are their moving average; there is none."""
+        yield
 
 
 def build_training_model(experiment: Experiment, num_classes: int) -> TrainingModel:

@@ -47,10 +47,12 @@ def test_the_flags_are_those_of_the_script(runs, command, mode):
     assert with_all == {"mode": mode, "model_dir": "runs/a", "overrides": "train.epochs=3"}
 
 
-def test_sigterm_is_answered_like_ctrl_c(monkeypatch, runs, capsys):
-    monkeypatch.setattr(trainer, "run", lambda **_: signal.raise_signal(signal.SIGTERM))
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGUSR1", 138)])
+def test_signals_of_schedulers_are_answered_like_ctrl_c(monkeypatch, runs, capsys, number, status):
+    number = getattr(signal, number)
+    monkeypatch.setattr(trainer, "run", lambda **_: signal.raise_signal(number))
     monkeypatch.setattr("sys.argv", ["/bin/mvit", "train", "--model_dir=my runs"])
-    assert main(["train", "--model_dir=my runs"]) == 130
+    assert main(["train", "--model_dir=my runs"]) == status
     said = capsys.readouterr().err
     assert said == "\ninterrupted; the same command resumes: mvit train '--model_dir=my runs'\n"
 

@@ -139,3 +139,31 @@ def test_failures_in_a_row_are_those_of_one_pass():
     ledger.record("19.mp4", "missing")
     with pytest.raises(UserError, match="20 videos in a row"):
         ledger.stop_after_many_in_a_row()
+
+
+def test_an_epoch_that_goes_on_ends_with_the_account_of_an_unbroken_one():
+    failed = [("bad.mp4", "empty_file", "0 bytes")]
+
+    def record(ledger, positions):
+        for position in positions:
+            name = f"{position}.mp4"
+            ledger.record_clip(2, position, name, "ok", failed if position in (1, 5) else [])
+
+    whole = OutcomeLedger()
+    record(whole, range(8))
+    # Clips are made ahead of the step that is saved, and of a step more than once.
+    broken = OutcomeLedger()
+    record(broken, [0, 1, 1, 2, 3, 4, 5])
+    state = json.loads(json.dumps(broken.epoch_state(2, 4)))
+    record(broken, [6, 7])
+    expected = whole.epoch_entries(2)
+    for ledger in (broken, OutcomeLedger()):
+        ledger.record_clip(3, 0, "0.mp4", "ok", [])
+        ledger.restore_epoch(2, state)
+        record(ledger, range(4, 6))
+        again = json.loads(json.dumps(ledger.epoch_state(2, 6)))
+        ledger.restore_epoch(2, again)
+        record(ledger, range(6, 8))
+        assert ledger.epoch_entries(2) == expected
+        assert ledger.epoch_entries(3)[0]["clips"] == 0
+    assert expected[0]["clips"] == 8 and expected[0]["replaced"] == 2

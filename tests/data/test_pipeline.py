@@ -20,6 +20,7 @@ from mvit_tf.data.pipeline import (
     evaluation_views,
     steps_per_epoch,
     train_dataset,
+    videos_of_step,
 )
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Augmentation, Preprocessing, evaluation_preprocess
@@ -106,6 +107,19 @@ def test_starting_late_goes_on_as_the_uninterrupted_run(videos):
     assert_same(batches(videos, start_step=2, skipped_steps=[1, 4, 4]), [*whole[2:4], *whole[5:]])
     other = batches(videos, seed=6)
     assert any(np.abs(a[0] - b[0]).max() > 0.1 for a, b in zip(whole, other, strict=True))
+
+
+@pytest.mark.parametrize("changes", [{}, {"balanced_sampling": True}])
+def test_the_videos_of_a_step_are_known_beforehand(videos, changes):
+    raw = Preprocessing(size=(16, 16), short_side=16, **RAW)
+    for step, (clips, _) in enumerate(batches(videos, preprocessing=raw, **changes)):
+        asked = videos_of_step(
+            videos, step, batch_size=OPTIONS["batch_size"], seed=OPTIONS["seed"], **changes
+        )
+        assert which(clips) == asked
+    assert step == 11
+    twice = videos_of_step(videos, 1, batch_size=4, seed=5, repeated_augmentation=2)
+    assert twice[0] == twice[1] != twice[2] == twice[3]
 
 
 def test_machines_share_a_batch_so_that_partners_in_mixing_stay_together(videos):

@@ -10,14 +10,18 @@ import pytest
 
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
+from mvit_tf.interruption import StopRequest
 from mvit_tf.training.callbacks import (
-    Checkpoints,
+    EpochCheckpoints,
     EpochLog,
     EpochMetrics,
     LedgerCheck,
-    NonFiniteLossStop,
+    NonFiniteCheck,
+    StepCheckpoints,
+    ends_early,
 )
 from mvit_tf.training.checkpoints import CheckpointStore, Progress
+from mvit_tf.training.training_state import NonFiniteStep, TrainingState
 
 
 def linear_model(learning_rate=0.1):
@@ -26,42 +30,59 @@ def linear_model(learning_rate=0.1):
     return model
 
 
+def state_of(model, folder, **options):
+    return TrainingState(
+        model, CheckpointStore(folder), OutcomeLedger(), clips_per_step=2, **options
+    )
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path):
     x = np.ones((12, 2), "float32")
     x[7] = np.inf  # step 4 of batches of 2
-    store = CheckpointStore(tmp_path)
-    stop = NonFiniteLossStop(steps_per_epoch=6)
-    saver = Checkpoints(store=store, progress=Progress())
     model = linear_model()
-    with pytest.raises(UserError, match=r"at step 4 \(epoch 1, step 4 of 6\); no checkpoint"):
-        model.fit(x, np.ones(12), batch_size=2, shuffle=False, verbose=0, callbacks=[stop, saver])
-    assert store.newest() is None
-
-    x[7] = 1.0
-    model = linear_model()
-    model.fit(x, np.ones(12), batch_size=2, verbose=0, callbacks=[stop, saver])
-    assert store.newest()[1].epoch == 1
-    x[0] = np.nan
-    with pytest.raises(UserError, match=r"loss is nan at step 7 \(epoch 2, step 1 of 6\)"):
-        model.fit(x, np.ones(12), batch_size=2, shuffle=False, verbose=0, initial_epoch=1,
-                  epochs=2, callbacks=[stop, saver])  # fmt: skip
-    assert store.newest()[1].epoch == 1
+    state = state_of(model, tmp_path, steps_per_epoch=6)
+    around = [NonFiniteCheck(state), StepCheckpoints(state, StopRequest(), every_steps=2)]
+    with pytest.raises(NonFiniteStep, match="the loss is (inf|nan) at step 4") as found:
+        model.fit(x, np.ones(12), batch_size=2, shuffle=False, verbose=0, callbacks=around)
+    assert found.value.steps == (3,)
+    assert state.store.newest()[1] == Progress(epoch_step=2, step=2)
+    state.go_back(found.value.steps)
+    assert state.steps_left() == [2, 4, 5] and state.next_step == 2
+    assert state.progress == Progress(epoch_step=2, step=2, skipped_steps=(3,), rollbacks=1)
 
 
-def test_weights_that_the_last_step_of_an_epoch_spoilt_end_the_run(tmp_path):
+def test_before_the_first_checkpoint_it_goes_back_to_the_beginning(tmp_path):
+    model = linear_model(0.25)
+    state = state_of(model, tmp_path, steps_per_epoch=2)
+    before = [value.copy() for value in model.get_weights()]
+    model.fit(np.ones((4, 2)), np.ones(4), batch_size=2, verbose=0)
+    state.go_back((1,))
+    for one, two in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert int(model.optimizer.iterations) == 0 and state.steps_left() == [0]
+
+
+def test_weights_that_a_step_spoilt_are_not_saved(tmp_path):
     """Its loss is finite still, and without validation nothing else would tell."""
-    store = CheckpointStore(tmp_path)
-    callbacks = [
-        NonFiniteLossStop(steps_per_epoch=1),
-        Checkpoints(store=store, progress=Progress()),
-    ]
-    x, y = np.ones((2, 2), "float32"), np.full(2, 9.0, "float32")
-    linear_model().fit(x, y, verbose=0, callbacks=callbacks)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(UserError, match="not finite after epoch 2; no checkpoint of this epoch"):
-        linear_model(3e38).fit(x, y, initial_epoch=1, epochs=2, verbose=0, callbacks=callbacks)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert store.newest()[1].epoch == 1
+    x, y = np.ones((4, 2), "float32"), np.full(4, 9.0, "float32")
+    for every_steps, steps in ((1, 2), (None, 1)):
+        model = linear_model(3e38)
+        state = state_of(model, tmp_path, steps_per_epoch=steps)
+        around = [
+            NonFiniteCheck(state),
+            StepCheckpoints(state, StopRequest(), every_steps=every_steps),
+        ]
+        with pytest.raises(NonFiniteStep, match="not finite.* at step 1"):
+            model.fit(x, y, batch_size=4 // steps, verbose=0, callbacks=around)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_too(tmp_path):
+    check = NonFiniteCheck(state := state_of(linear_model(), tmp_path, steps_per_epoch=2))
+    state.begin_epoch()
+    check.on_train_batch_end(1, {"loss": 1.0, "gradient_norm": 2.0})
+    with pytest.raises(NonFiniteStep, match="the gradient's norm is inf at step 2"):
+        check.on_train_batch_end(1, {"loss": 1.0, "gradient_norm": np.float32("inf")})
 
 
 def test_validation_comes_every_few_epochs_and_after_the_last(tmp_path):
@@ -71,8 +92,10 @@ def test_validation_comes_every_few_epochs_and_after_the_last(tmp_path):
         loss, accuracy = next(scores)
         return SimpleNamespace(loss=loss, metric="accuracy", score=accuracy)
 
-    saver = Checkpoints(store=CheckpointStore(tmp_path), progress=Progress())
-    history = linear_model(0.125).fit(
+    model = linear_model(0.125)
+    state = state_of(model, tmp_path, steps_per_epoch=1)
+    saver = EpochCheckpoints(state, StopRequest(), patience=3)
+    history = model.fit(
         np.ones((4, 2)), np.ones(4), epochs=5, verbose=0,
         callbacks=[EpochMetrics(validate=validate, epochs=5, validate_every=2),
                    EpochLog(tmp_path / "log.csv"), saver],
@@ -83,7 +106,20 @@ def test_validation_comes_every_few_epochs_and_after_the_last(tmp_path):
     assert [row["val_loss"] for row in rows] == ["", "0.9", "", "0.7", "0.8"]
     assert {row["learning_rate"] for row in rows} == {"0.125"}
     assert [float(row["loss"]) for row in rows] == history.history["loss"]
-    assert saver.progress == Progress(epoch=5, best_epoch=5, best_accuracy=0.75, best_loss=0.8)
+    assert state.progress == Progress(5, 5, 0.75, 0.8, step=5, scored_epoch=5)
+
+
+def test_training_ends_early_once_it_gets_no_better(tmp_path):
+    model = linear_model()
+    state = state_of(model, tmp_path, steps_per_epoch=1)
+    scores = iter([0.5, 0.6, 0.6, 0.4, 0.9])
+    score = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(val_accuracy=next(scores), val_loss=1.0)
+    )
+    saver = EpochCheckpoints(state, StopRequest(), patience=2)
+    model.fit(np.ones((4, 2)), np.ones(4), epochs=5, verbose=0, callbacks=[score, saver])
+    assert (state.progress.epoch, state.progress.best_epoch) == (4, 2)
+    assert ends_early(state.store.newest()[1], 2) and not ends_early(state.progress, 3)
 
 
 def test_an_epoch_that_comes_again_replaces_its_row_and_later_ones(tmp_path):
@@ -104,7 +140,8 @@ def test_too_many_failed_videos_of_either_set_end_the_run_with_the_outcomes_on_d
     for index in range(9):
         validation.record(f"held_out_{index}.mp4")
     outcomes = tmp_path / "outcomes.jsonl"
-    check = {"training": training, "validation": validation, "path": outcomes}
+    state = state_of(linear_model(), tmp_path, steps_per_epoch=1)
+    check = {"training": training, "validation": validation, "path": outcomes, "state": state}
     validation.record("bad.mp4", "empty_file", "0 bytes")
     for epoch in (0, 1, 1):  # The last is a repetition, after a resume.
         for _ in range(2):  # Keras takes some clips twice.

@@ -1,5 +1,6 @@
 """A tiny experiment on real H.264 files, and tiny models, for the tests of training."""
 
+import h5py
 import keras
 
 from mvit_tf.data.moving_shapes import MovingShapes, write_moving_shapes
@@ -39,3 +40,20 @@ def tiny_model(*, name="mvit_s_16x4", num_classes=3, seed=0, **fields):
     fields = {"depths": (1, 1), "embed_dim": 16, "drop_path_rate": 0.3, **fields}
     config = get_config(name).replace(input_shape=(4, 32, 32, 3), num_classes=num_classes, **fields)
     return build_mvit(config)
+
+
+def newest_checkpoint(directory):
+    """The path of the newest checkpoint of a model directory."""
+    return max((directory / "checkpoints").glob("step-*.weights.h5"))
+
+
+def arrays(path):
+    """Every array of a checkpoint: weights, optimizer, random generators, metrics."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, node: (
+                found.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
+            )
+        )
+    return found

@@ -10,6 +10,7 @@ from mvit_tf.data.records.index import record_content
 from mvit_tf.data.records.reading import parse_record_name
 from mvit_tf.data.remote import file_size, open_file
 from mvit_tf.errors import UserError
+from mvit_tf.urls import is_url
 
 _END = 64 * 1024
 # Files looked at at once: on a network folder or server each takes a while, spent waiting.
@@ -27,8 +28,18 @@ def size_of(path):
         return None
 
 
+def modified_at(path):
+    """When a file of this machine was last written, in ns; None of others and of records."""
+    if parse_record_name(path) or is_url(path):
+        return None
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+
+
 def of_all(function, paths):
-    """dict path -> ``function(path)``, `size_of` or `checksum`, of many files at once."""
+    """dict path -> ``function(path)``, such as `size_of` or `checksum`, of many files at once."""
     paths = list(dict.fromkeys(paths))
     size = min(-(-len(paths) // _THREADS), _FILES_A_THREAD)
     parts = [paths[i : i + size] for i in range(0, len(paths), size or 1)]

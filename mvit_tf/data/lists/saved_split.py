@@ -4,7 +4,7 @@ import csv
 import io
 import json
 
-from mvit_tf.data.lists.content import checksum, of_all, size_of
+from mvit_tf.data.lists.content import checksum, modified_at, of_all, size_of
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_atomically
@@ -12,17 +12,21 @@ from mvit_tf.remote_path import as_path
 from mvit_tf.urls import absolute
 
 _LABEL, _LABELS = "label", "labels"
-_COLUMNS = ("path", _LABEL, "start", "end", "group", "split", "size", "checksum")
+_COLUMNS = ("path", _LABEL, "start", "end", "group", "split", "size", "checksum", "modified")
 _TRAIN, _VALIDATION = "train", "validation"
 _NAMED = 3
+# Of more videos to train on no file is opened: that takes longer than a person waits.
+_MOST_OPENED = 20_000
 
 
 def save_split(path, train, validation):
     """Writes both sides as a CSV with the columns path, label (the class name), start, end, group,
-    split, size and checksum. Of multi-label lists the column `labels`, a JSON array of class names,
-    takes the place of `label`; their intervals are not kept, as validation has no use for them.
+    split, size, checksum and modified. Of multi-label lists the column `labels`, a JSON array of
+    class names, takes the place of `label`; their intervals are not kept, as validation has no use
+    for them.
 
-    Only files for validation get a checksum (`content.checksum`), as only they are opened.
+    Files for validation get a checksum (`content.checksum`), and so do files of this machine to
+    train on, unless they are more than 20,000.
 
     Args:
         path: of the file.
@@ -137,6 +141,15 @@ class SavedSplit:
         kept = before.keys() & now
         sizes = of_all(size_of, (path for path, _ in kept))
         resized = {key for key in kept if before[key]["size"] != _written(sizes[key[0]])}
+        # Only what was written since is opened: a copy is as good as what it is of.
+        times = of_all(modified_at, (path for path, _ in kept))
+        touched = {
+            key
+            for key in kept - resized
+            if before[key]["checksum"] and before[key].get("modified") != _written(times[key[0]])
+        }
+        checksums = of_all(checksum, (path for path, _ in touched))
+        rewritten = {key for key in touched if before[key]["checksum"] != checksums[key[0]]}
         relabelled = {_key(row) for row, _ in self._relabelled(train)}
         return [
             f"{len(keys)} videos to train on {what}: {_first(sorted({path for path, _ in keys}))}"
@@ -144,6 +157,7 @@ class SavedSplit:
                 (now - before.keys(), "are new"),
                 (before.keys() - now, "are gone"),
                 (resized, "have another size"),
+                (rewritten, "have other content"),
                 (relabelled, "have another label"),
             )
             if keys
@@ -152,7 +166,13 @@ class SavedSplit:
 
 def _rows(split, videos):
     sizes = of_all(size_of, videos.paths)
-    checksums = of_all(checksum, videos.paths) if split == _VALIDATION else {}
+    times = of_all(modified_at, videos.paths)
+    opened = videos.paths
+    if split == _TRAIN:
+        # Those without a time are remote, or records.
+        opened = [path for path in opened if times[path] is not None]
+        opened = opened if len(opened) <= _MOST_OPENED else []
+    checksums = of_all(checksum, opened)
     for index, path in enumerate(videos.paths):
         start, end = videos.segment(index) or ("", "")
         yield (
@@ -164,6 +184,7 @@ def _rows(split, videos):
             split,
             sizes[path],
             checksums.get(path),
+            times[path],
         )
 
 

@@ -287,6 +287,10 @@ def _end_with(parent):
 
 def main():
     """A worker: answers requests on stdin until it is closed."""
+    # A scheduler tells all processes of a job; the training process ends its workers when it may.
+    for name in ("SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What a library prints must not come between the answers.

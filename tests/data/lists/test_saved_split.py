@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from mvit_tf.data.lists import saved_split
 from mvit_tf.data.lists.content import checksum, copies, of_all, size_of
 from mvit_tf.data.lists.saved_split import SavedSplit, save_split
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
@@ -101,6 +102,30 @@ def test_other_videos_to_train_on_are_told(tmp_path, videos, saved):
         f"1 videos to train on are gone: {videos.paths[3]}",
         f"1 videos to train on have another size: {videos.paths[0]}",
     ]
+
+
+def test_other_content_of_the_same_size_is_told_and_a_copy_is_not(videos, saved, monkeypatch):
+    train = videos.subset([0, 3])
+    for path, content in zip(train.paths, (bytes([9]), bytes([3])), strict=True):
+        with open(path, "wb") as file:
+            file.write(content * 200_000)
+        os.utime(path, ns=(1, 1))
+    assert saved.changes_of_training(train) == [
+        f"1 videos to train on have other content: {train.paths[0]}"
+    ]
+    # Where more are trained on than are opened, sizes alone are compared.
+    monkeypatch.setattr(saved_split, "_MOST_OPENED", 1)
+    save_split(saved.path, train, None)
+    os.utime(train.paths[0], ns=(2, 2))
+    with open(train.paths[0], "wb") as file:
+        file.write(bytes(200_000))
+    assert SavedSplit(saved.path, NAMES).changes_of_training(train) == []
+
+
+def test_files_that_were_not_written_since_are_not_opened(videos, saved, monkeypatch):
+    opened = []
+    monkeypatch.setattr(saved_split, "checksum", opened.append)
+    assert saved.changes_of_training(videos.subset([0, 3])) == [] and not opened
 
 
 @pytest.mark.parametrize(
