@@ -34,19 +34,18 @@ class ReplicaAdamW(ReplicaOptimizer, keras.optimizers.AdamW):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         # Once for all weights, not once for each: tracing takes longer than computing.
         rate = tf.cast(learning_rate, tf.float32)
-        step = tf.cast(self.iterations.value + 1, tf.float32)
-        root = tf.sqrt(1 - tf.pow(self.beta_2, step))
+        number = tf.cast(self.iterations.value + 1, tf.float32)
+        root = tf.sqrt(1 - tf.pow(self.beta_2, number))
         zero = tf.zeros(())
         numbers = {
-            # The operation would correct the moments with these powers; rate and epsilon have
-            # it done.
+            # The operation would correct the moments by these powers; rate and epsilon do it.
             "beta1_power": zero,
             "beta2_power": zero,
             "beta1": tf.constant(self.beta_1),
             "beta2": tf.constant(self.beta_2),
             "epsilon": self.epsilon * root,
         }
-        corrected = rate * root / (1 - tf.pow(self.beta_1, step))
+        corrected = rate * root / (1 - tf.pow(self.beta_1, number))
         step = (rate * (self.weight_decay or 0.0), corrected, numbers, self.ema_decay())
         super()._backend_update_step(grads, trainable_variables, step)
 
