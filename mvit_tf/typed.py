@@ -93,7 +93,7 @@ def _hint(hint, path):
             hint = typing.get_type_hints(hint)[part]
         else:
             hint = typing.get_args(hint)[0 if Ellipsis in typing.get_args(hint) else part]
-        if typing.get_origin(hint) is types.UnionType:
+        if typing.get_origin(hint) in (types.UnionType, typing.Union):
             hint = typing.get_args(hint)[0]
     return hint
 

@@ -38,7 +38,7 @@ def slowfast_model(config, checkout):
     import torch
 
     import_torchvision()
-    defaults, builder = _import_from(
+    defaults, builder = import_from(
         checkout, "slowfast.config.defaults", "slowfast.models.video_model_builder"
     )
     first = slice(1, None) if config.image else slice(None)
@@ -69,7 +69,7 @@ def mvit_model(config, checkout):
     import torch
 
     import_torchvision()
-    defaults, builder = _import_from(checkout, "mvit.config.defaults", "mvit.models.mvit_model")
+    defaults, builder = import_from(checkout, "mvit.config.defaults", "mvit.models.mvit_model")
     cfg = defaults.get_cfg()
     _set_common(cfg, config)
     for name in ("kernel", "stride", "padding"):
@@ -100,7 +100,7 @@ def _set_common(cfg, config):
     cfg.MVIT.DIM_MUL = cfg.MVIT.HEAD_MUL = [[start, 2.0] for start in stage_starts(config)]
 
 
-def _import_from(checkout, *names):
+def import_from(checkout, *names):
     stand_ins = {name: mock.MagicMock() for name in _UNRELATED_MODULES}
     sys.path.insert(0, str(checkout))
     try:

@@ -277,6 +277,17 @@ def _check_combinations(experiment: Experiment, source: str):
         )
     if data.train is not None and data.tfds_name is not None:
         raise UserError(f"{source}: data.train and data.tfds_name are both set; keep one")
+    if train.batch_size % train.gradient_accumulation_steps:
+        raise UserError(
+            f"{source}: train.batch_size={train.batch_size} must be a multiple of "
+            f"train.gradient_accumulation_steps={train.gradient_accumulation_steps}, the parts "
+            "it is computed in"
+        )
+    if data.multi_label and train.class_weights is not None:
+        raise UserError(
+            f"{source}: train.class_weights={train.class_weights} is for videos of one label each; "
+            "with data.multi_label leave it null"
+        )
     if train.warmup_epochs >= train.epochs:
         raise UserError(
             f"{source}: train.warmup_epochs={train.warmup_epochs:g} must be less than "

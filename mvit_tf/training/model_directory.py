@@ -74,6 +74,8 @@ _TRAINING_KEYS = (
     *_data_keys(Augmentation),
     "train.batch_size",
     "train.dtype",
+    "train.optimizer",
+    "train.ema_decay",
     "train.seed",
 )
 

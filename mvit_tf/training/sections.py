@@ -21,7 +21,16 @@ from pydantic.dataclasses import dataclass
 from mvit_tf.data.preprocessing import Augmentation, Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.models import MViTConfig
-from mvit_tf.typed import CHECKS, Count, NotNegative, Positive, Seed, Share, ShareBelowOne
+from mvit_tf.typed import (
+    CHECKS,
+    Count,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seed,
+    Share,
+    ShareBelowOne,
+)
 
 # Fields of MViTConfig that follow from other keys of the experiment.
 DERIVED_MODEL_FIELDS = {
@@ -188,14 +197,28 @@ class TrainSection(hyperparams.Config):
     Attributes:
         epochs: passes over the training videos, one clip of each a pass.
         batch_size: clips per step over all devices together.
+        optimizer: "adamw", or "sgd" with Nesterov's momentum; both as in PyTorch.
+        momentum: of "sgd".
         learning_rate: the peak, after the warm-up.
         warmup_epochs: epochs of linear warm-up; may be fractional.
         warmup_start_learning_rate: where the warm-up begins.
         end_learning_rate: where the cosine ends.
-        weight_decay: AdamW's; none on biases, norms and other 1-D weights.
+        base_batch_size: the batch that the learning rates are for: each is multiplied by
+            batch_size / base_batch_size; `None` takes them as they are.
+        head_learning_rate: the head's peak; `None` is `learning_rate`.
+        layer_decay: what a layer's learning rate is multiplied by for each layer above it,
+            SlowFast's SOLVER.LAYER_DECAY; 1 is one rate for all.
+        weight_decay: AdamW's, or of "sgd" the L2 penalty's; none on biases, norms and other 1-D
+            weights.
         label_smoothing: share of each label spread over all classes; of a multi-label set, how far
             each target goes from 0 or 1 towards a half, times two.
+        class_weights: "balanced" makes the clips of each class count n / (K n_c) times, so that
+            rare classes count as much as frequent ones; `None` counts all clips alike.
         clip_norm: global norm the gradient is clipped to; `None` does not clip.
+        ema_decay: of the moving average of the weights that is validated and saved as the best;
+            `None` keeps none. Towards the beginning it is less: (1 + t) / (10 + t) after t steps.
+        gradient_accumulation_steps: parts that a batch is computed in, one after the other: the
+            same step in the memory of one part.
         dtype: "float32" or "mixed_bfloat16".
         validate_every: epochs between validations (one centre view per video); the last epoch
             is always validated.
@@ -205,6 +228,8 @@ class TrainSection(hyperparams.Config):
             less memory, more time, the same numbers.
         jit_compile: compile the training step by XLA; one device only.
         steps_per_execution: training steps per call of the compiled function; one device only.
+        deterministic: let TensorFlow use only operations whose results repeat, where it has them;
+            slower. Where it has none, training ends in its error.
         seed: of the initial weights, dropout and stochastic depth.
         save_every_steps: steps between checkpoints within an epoch; `None` counts none. Each
             epoch's end is saved too; with `data.service` only that.
@@ -218,19 +243,28 @@ class TrainSection(hyperparams.Config):
 
     epochs: Count = 200
     batch_size: Count = 8
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: ShareBelowOne = 0.9
     learning_rate: Positive = 1e-4
     warmup_epochs: NotNegative = 0.0
     warmup_start_learning_rate: NotNegative = 1e-6
     end_learning_rate: NotNegative = 1e-6
+    base_batch_size: Count | None = None
+    head_learning_rate: Positive | None = None
+    layer_decay: PositiveShare = 1.0
     weight_decay: NotNegative = 0.05
     label_smoothing: ShareBelowOne = 0.1
+    class_weights: Literal["balanced"] | None = None
     clip_norm: Positive | None = 1.0
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    gradient_accumulation_steps: Count = 1
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
     validate_every: Count = 1
     devices: Count | None = None
     remat: bool = False
     jit_compile: bool = False
     steps_per_execution: Count = 1
+    deterministic: bool = False
     seed: Seed = 0
     save_every_steps: Count | None = None
     save_every_minutes: Positive | None = 10.0

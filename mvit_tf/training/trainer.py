@@ -107,13 +107,15 @@ def _train(experiment, directory, strategy):
     steps = steps_per_epoch(videos, settings.batch_size, experiment.data.repeated_augmentation)
     progress = running_epoch = None
     keras.utils.set_random_seed(settings.seed)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
     with strategy_scope(strategy):
         model = build_training_model(experiment, len(videos.class_names))
         # Before an optimizer is there: that of another training is none of this one's.
         if resumed is None and experiment.model.initial_weights is not None:
             source = initial_weights(experiment)
             load_initial_weights(model, source, reset_head=experiment.model.reset_head)
-        compile_training_model(model, experiment, steps)
+        compile_training_model(model, experiment, steps, videos)
         if resumed is not None:
             path, progress = resumed
             running_epoch = restore(model, path)

@@ -1,18 +1,19 @@
-"""One device and two replicas take the same step; what may decay decays, and nothing else."""
+"""The steps are PyTorch's, one device and two replicas take the same, and 1-D weights stay."""
 
 import keras
 import numpy as np
 import pytest
 
-from mvit_tf.training.optimizer import ReplicaAdamW
+from mvit_tf.training.optimizer import ReplicaAdamW, ReplicaSGD
 from tests.training.two_devices import run_on_two_devices
 
 
-def test_decay_takes_matrices_and_leaves_vectors():
+@pytest.mark.parametrize("kind", [ReplicaAdamW, ReplicaSGD])
+def test_decay_takes_matrices_and_leaves_vectors(kind):
     matrix = keras.Variable(np.ones((2, 3), "float32"))
     vector = keras.Variable(np.ones(3, "float32"))
     scalar = keras.Variable(np.float32(1.0))
-    optimizer = ReplicaAdamW(0.1, weight_decay=0.5)
+    optimizer = kind(0.1, weight_decay=0.5)
     variables = [matrix, vector, scalar]
     optimizer.apply([keras.ops.zeros_like(v) for v in variables], variables)
     np.testing.assert_allclose(matrix.numpy(), 0.95, rtol=1e-6)
@@ -55,7 +56,8 @@ def test_the_fused_steps_are_those_of_keras():
     ends = []
     for kind in (ReplicaAdamW, keras.optimizers.AdamW):
         schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
-        optimizer = kind(schedule, weight_decay=0.3, beta_1=0.8)
+        # Keras corrects it otherwise.
+        optimizer = kind(schedule, weight_decay=0.3, beta_1=0.8, epsilon=1e-12)
         variables = [keras.Variable(value) for value in start]
         optimizer.exclude_from_weight_decay(var_list=variables[1:])
         for step in gradients:
@@ -127,22 +129,140 @@ def test_a_scaled_loss_is_clipped_at_its_own_size():
         optimizer.apply([gradient * (scale or 1)], [variable])
         ends.append(variable.numpy())
     np.testing.assert_array_equal(*ends)
-    # The first step's moments are (1 - beta) times the clipped gradient and its square.
+    # The first step's moments, corrected, are the clipped gradient and its square.
     clipped = gradient / 5
-    expected = -0.1 * np.sqrt(0.001) * clipped / (np.sqrt(0.001) * clipped + 1)
-    np.testing.assert_allclose(ends[0], expected, rtol=1e-4)
+    np.testing.assert_allclose(ends[0], -0.1 * clipped / (clipped + 1), rtol=1e-4)
 
 
-def test_the_average_of_the_weights_is_that_of_keras():
-    ends = []
-    for kind in (ReplicaAdamW, keras.optimizers.AdamW):
-        variable = keras.Variable(np.ones((2, 2), "float32"))
-        optimizer = kind(0.1, weight_decay=0.5, use_ema=True, ema_momentum=0.5)
-        for _ in range(3):
-            optimizer.apply([keras.ops.ones((2, 2))], [variable])
-        optimizer.finalize_variable_values([variable])
-        ends.append(variable.numpy())
-    np.testing.assert_allclose(*ends, rtol=1e-5)
+@pytest.mark.parametrize("kind", [ReplicaAdamW, ReplicaSGD])
+def test_the_average_follows_the_weights_by_a_decay_that_warms_up(kind):
+    variable = keras.Variable(np.ones((2, 2), "float32"))
+    optimizer = kind(0.1, use_ema=True, ema_momentum=0.4)
+    optimizer.build([variable])
+    average, decays = variable.numpy(), []
+    for earlier in range(8):
+        optimizer.apply([keras.ops.ones((2, 2)) * (earlier - 2)], [variable])
+        decays.append(min(0.4, (1 + earlier) / (10 + earlier)))
+        average = decays[-1] * average + (1 - decays[-1]) * variable.numpy()
+        np.testing.assert_allclose(optimizer.averages([variable])[0], average, rtol=1e-6)
+    assert decays[0] == 0.1 and decays[-1] == 0.4
+    before = variable.numpy()
+    optimizer.finalize_variable_values([variable])
+    np.testing.assert_array_equal(variable.numpy(), before)
+
+
+def _variables(values):
+    return [keras.Variable(value, name=name) for name, value in values.items()]
+
+
+@pytest.mark.parametrize("kind", [ReplicaAdamW, ReplicaSGD])
+def test_a_scale_is_that_of_the_learning_rate_alone(kind):
+    rng = np.random.default_rng(0)
+    start = {name: rng.standard_normal((3, 2)).astype(np.float32) for name in ("a", "b")}
+    gradients = rng.standard_normal((5, 2, 3, 2)).astype(np.float32)
+
+    def train(rate, **options):
+        variables = _variables(start)
+        optimizer = kind(rate, weight_decay=0.1, **options)
+        for step in gradients:
+            optimizer.apply(list(step), variables)
+        return [variable.numpy() for variable in variables]
+
+    scaled = train(0.1, learning_rate_scales={"b": 0.25})
+    np.testing.assert_array_equal(scaled[0], train(0.1)[0])
+    np.testing.assert_allclose(scaled[1], train(0.025)[1], rtol=1e-5)
+    assert np.abs(scaled[1] - train(0.1)[1]).max() > 0.01
+
+
+def test_scales_survive_a_reload_and_name_weights_that_there_are():
+    optimizer = ReplicaSGD(0.1, momentum=0.9, learning_rate_scales={"b": 0.5})
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert (again.learning_rate_scales, again.momentum) == ({"b": 0.5}, 0.9)
+    with pytest.raises(ValueError, match="learning_rate_scales names no variable by 'b'"):
+        again.build(_variables({"a": np.ones(2)}))
+    with pytest.raises(ValueError, match=r"learning_rate_scales\['a'\]=0: must be above 0"):
+        ReplicaSGD(0.1, learning_rate_scales={"a": 0})
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_the_norm_is_that_before_clipping_and_tells_of_what_is_not_finite(clip):
+    variables = _variables({"a": np.ones((1, 2)), "b": np.ones(1)})
+    optimizer = ReplicaAdamW(0.1, global_clipnorm=clip)
+    optimizer.apply([np.array([[3.0, 4.0]]), np.array([12.0])], variables)
+    assert float(optimizer.gradient_norm) == 13.0
+    optimizer.apply([np.array([[np.nan, 4.0]]), np.array([12.0])], variables)
+    assert np.isnan(float(optimizer.gradient_norm))
+    assert len(optimizer.variables) == 2 + 2 * 2, "it is no part of a checkpoint"
+
+
+_RATES = [0.1 * (1 + step / 20) for step in range(50)]
+
+
+def _torch_ends(make, start, gradients):
+    """Weights after 50 steps, the second at a quarter of the rate, 1-D ones without decay."""
+    import torch
+
+    weights = [torch.nn.Parameter(torch.from_numpy(value.copy())) for value in start.values()]
+    optimizer = make(
+        [
+            {"params": [weight], "weight_decay": 0.05 if weight.ndim > 1 else 0.0}
+            for weight in weights
+        ]
+    )
+    for rate, step in zip(_RATES, gradients, strict=True):
+        for group, scale in zip(optimizer.param_groups, (1.0, 0.25, 1.0), strict=True):
+            group["lr"] = rate * scale
+        for weight, gradient in zip(weights, step, strict=True):
+            weight.grad = torch.from_numpy(gradient.copy())
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+    return [weight.detach().numpy() for weight in weights]
+
+
+@pytest.mark.compare
+@pytest.mark.parametrize(
+    ("name", "kind", "options", "theirs"),
+    [
+        ("AdamW", ReplicaAdamW, {"epsilon": 1e-3}, {"eps": 1e-3}),
+        (
+            "SGD",
+            ReplicaSGD,
+            {"momentum": 0.9, "nesterov": True},
+            {"momentum": 0.9, "nesterov": True},
+        ),
+        ("SGD", ReplicaSGD, {"momentum": 0.9}, {"momentum": 0.9}),
+        ("SGD", ReplicaSGD, {}, {}),
+    ],
+)
+def test_fifty_steps_are_those_of_pytorch(name, kind, options, theirs):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    shapes = {"a": (4, 3), "b": (2, 5), "c": (3,)}
+    start = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+    # From norms that are clipped to such as are not.
+    gradients = [
+        [rng.standard_normal(s).astype(np.float32) / (1 + step / 5) for s in shapes.values()]
+        for step in range(50)
+    ]
+
+    def make(groups):
+        return getattr(torch.optim, name)(groups, lr=1.0, **theirs)
+
+    expected = _torch_ends(make, start, gradients)
+    variables = _variables(start)
+    optimizer = kind(
+        lambda: rates.pop(0),
+        weight_decay=0.05,
+        global_clipnorm=1.0,
+        learning_rate_scales={"b": 0.25},
+        **options,
+    )
+    rates = list(_RATES)
+    for step in gradients:
+        optimizer.apply(step, variables)
+    assert not rates
+    for variable, value in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(variable.numpy(), value, rtol=2e-5, atol=2e-6)
 
 
 def test_two_replicas_take_the_step_of_one_device():

@@ -3,7 +3,9 @@
 import math
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from mvit_tf.training.schedule import warmup_cosine
 
@@ -21,27 +23,44 @@ def slowfast_learning_rate(epoch, *, base, end, max_epoch, warmup_epochs, warmup
     return cosine(epoch)
 
 
-@pytest.mark.parametrize("warmup_epochs", [0, 2.5, 30])
-def test_equals_slowfast_at_every_step(warmup_epochs):
-    steps, epochs = 10, 200
+# Of the papers and of SlowFast's files; the last one's steps do not divide evenly.
+_RECIPES = {
+    "kinetics": {"base": 1.6e-3, "start": 1.6e-5, "end": 1.6e-5, "epochs": 200, "warmup": 30},
+    "slowfast_file": {"base": 1e-4, "start": 1e-6, "end": 1e-6, "epochs": 200, "warmup": 30},
+    "fine_tuning": {"base": 4.8e-4, "start": 4.8e-6, "end": 4.8e-6, "epochs": 100, "warmup": 2.5},
+    "something_sgd": {"base": 0.02, "start": 0.0, "end": 0.0, "epochs": 100, "warmup": 0},
+    "ava_sgd": {"base": 0.6, "start": 1e-3, "end": 6e-3, "epochs": 30, "warmup": 5},
+    "thirds": {"base": 1e-3, "start": 1e-5, "end": 1e-6, "epochs": 9, "warmup": 7 / 3},
+}
+
+
+@pytest.mark.parametrize("name", _RECIPES)
+def test_equals_slowfast_at_every_step(name):
+    """To 4e-7 of the peak, which is float32's rounding and the cosine's."""
+    recipe = _RECIPES[name]
+    steps = 30 if name == "thirds" else 10
     schedule = warmup_cosine(
-        learning_rate=1.6e-3,
+        learning_rate=recipe["base"],
         steps_per_epoch=steps,
-        epochs=epochs,
-        warmup_epochs=warmup_epochs,
-        warmup_start_learning_rate=1.6e-5,
-        end_learning_rate=1.6e-5,
+        epochs=recipe["epochs"],
+        warmup_epochs=recipe["warmup"],
+        warmup_start_learning_rate=recipe["start"],
+        end_learning_rate=recipe["end"],
     )
-    for step in range(epochs * steps + 1):
-        expected = slowfast_learning_rate(
+    numbers = range(recipe["epochs"] * steps + 1)
+    expected = [
+        slowfast_learning_rate(
             step / steps,
-            base=1.6e-3,
-            end=1.6e-5,
-            max_epoch=epochs,
-            warmup_epochs=warmup_epochs,
-            warmup_start=1.6e-5,
+            base=recipe["base"],
+            end=recipe["end"],
+            max_epoch=recipe["epochs"],
+            warmup_epochs=recipe["warmup"],
+            warmup_start=recipe["start"],
         )
-        assert float(schedule(step)) == pytest.approx(expected, rel=2e-5), step
+        for step in numbers
+    ]
+    found = tf.vectorized_map(schedule, tf.constant(numbers)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-7 * recipe["base"])
 
 
 def test_ends_at_the_end_rate_and_survives_serialisation():
