@@ -15,10 +15,13 @@ from mvit_tf.errors import UserError
 from mvit_tf.remote_path import RemotePath, reached
 from mvit_tf.training import callbacks
 from mvit_tf.training.checkpoints import Progress, restore
+from mvit_tf.training.cluster import read_cluster
 from mvit_tf.training.distribution import (
     check_replica_options,
+    is_chief,
     make_strategy,
     num_replicas,
+    process_shard,
     strategy_scope,
 )
 from mvit_tf.training.evaluation import EvaluationReport
@@ -28,9 +31,21 @@ from mvit_tf.training.experiment_videos import labelled_videos, train_and_valida
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport
+from mvit_tf.training.multi_worker import distribute_clips
 from mvit_tf.training.precision import slow_bfloat16
 from mvit_tf.training.scoring import evaluate, validator
 from mvit_tf.training.training_model import build_training_model, compile_training_model
+from mvit_tf.training.worker_exchange import lost_workers
+from mvit_tf.training.worker_roles import (
+    announce_role,
+    directory_of_worker,
+    own_ledger,
+    require_same_experiment,
+    require_same_videos,
+    require_same_weights,
+    shared_ledger,
+    worker_callbacks,
+)
 
 MODES = ("train", "eval", "train_and_eval", "export")
 
@@ -63,19 +78,31 @@ def run(
 def _run(mode, directory, config_file, overrides):
     experiment = load_experiment(config_file or directory.saved_experiment(), overrides)
     if mode == "export":
-        export(experiment, directory)
+        cluster = read_cluster()
+        if cluster is None or not cluster.index:
+            export(experiment, directory)
         return
-    strategy = make_strategy(experiment.train.devices)
+    settings = experiment.train
+    strategy = make_strategy(
+        settings.devices,
+        settings.distribution_strategy,
+        tpu=settings.tpu,
+        start_timeout=settings.start_timeout,
+    )
     check_replica_options(
         num_replicas(strategy),
-        batch_size=experiment.train.batch_size,
-        jit_compile=experiment.train.jit_compile,
-        steps_per_execution=experiment.train.steps_per_execution,
+        batch_size=settings.batch_size,
+        jit_compile=settings.jit_compile,
+        steps_per_execution=settings.steps_per_execution,
     )
-    if mode in ("train", "train_and_eval"):
-        train(experiment, directory, strategy)
-    if mode in ("eval", "train_and_eval"):
-        evaluate(experiment, directory, strategy)
+    with lost_workers(strategy):
+        announce_role(strategy)
+        directory = directory_of_worker(strategy, directory)
+        require_same_experiment(strategy, experiment, mode)
+        if mode in ("train", "train_and_eval"):
+            train(experiment, directory, strategy)
+        if mode in ("eval", "train_and_eval"):
+            evaluate(experiment, directory, strategy)
 
 
 def train(
@@ -108,6 +135,9 @@ def _train(experiment, directory, strategy):
         compile_training_model(model, experiment, steps)
         if resumed is not None:
             restore(model, resumed[0])
+    # The chief writes nothing before all have read.
+    require_same_videos(strategy, videos, validation)
+    require_same_weights(strategy, model, progress, directory)
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
     told, warnings = remarks(
         labelled, videos, validation, look_into_files=resumed is None or bool(changes)
@@ -128,7 +158,8 @@ def _train(experiment, directory, strategy):
         return
 
     # Apart, as many good videos for training do not make up for bad ones for validation.
-    ledger, validation_ledger = OutcomeLedger(), OutcomeLedger()
+    ledger = shared_ledger(strategy, OutcomeLedger())
+    validation_ledger = shared_ledger(strategy, OutcomeLedger())
     multi_label = experiment.data.multi_label
     metric = MultiLabelReport.metric if multi_label else EvaluationReport.metric
     columns = callbacks.EpochLog.COLUMNS
@@ -137,42 +168,53 @@ def _train(experiment, directory, strategy):
     saver = callbacks.Checkpoints(
         store=directory.checkpoints, progress=progress, metric=f"val_{metric}"
     )
-    with decode_workers(experiment) as workers, ledger.user_errors():
+    with decode_workers(experiment) as workers, own_ledger(ledger).user_errors():
         clips = training_clips(
-            experiment, videos, ledger=ledger, workers=workers, start_step=progress.epoch * steps
+            experiment,
+            videos,
+            ledger=own_ledger(ledger),
+            workers=workers,
+            start_step=progress.epoch * steps,
+            shard=process_shard(strategy),
         )
         validate = validator(experiment, model, validation, strategy, validation_ledger, workers)
         model.fit(
-            clips,
+            distribute_clips(strategy, clips),
             epochs=settings.epochs,
             initial_epoch=progress.epoch,
             steps_per_epoch=steps,
             shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
-            callbacks=[
-                # First, so that a training which must end writes nothing more.
-                keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: directory.check_lock()),
-                callbacks.NonFiniteLossStop(steps_per_epoch=steps),
-                callbacks.EpochMetrics(
-                    validate=validate,
-                    epochs=settings.epochs,
-                    validate_every=settings.validate_every,
-                ),
-                callbacks.LedgerCheck(
-                    training=ledger,
-                    validation=validation_ledger,
-                    max_failure_share=experiment.data.max_failure_share,
-                    path=directory.outcomes_file,
-                ),
-                callbacks.EpochLog(directory.log_file, columns),
-                keras.callbacks.TensorBoard(os.fspath(directory.tensorboard), write_graph=False),
-                saver,
-            ],
+            verbose=(1 if sys.stdout.isatty() else 2) if is_chief(strategy) else 0,
+            callbacks=worker_callbacks(
+                strategy,
+                [
+                    # First, so that a training which must end writes nothing more.
+                    keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: directory.check_lock()),
+                    callbacks.NonFiniteLossStop(steps_per_epoch=steps),
+                    callbacks.EpochMetrics(
+                        validate=validate,
+                        epochs=settings.epochs,
+                        validate_every=settings.validate_every,
+                    ),
+                    callbacks.LedgerCheck(
+                        training=ledger,
+                        validation=validation_ledger,
+                        max_failure_share=experiment.data.max_failure_share,
+                        path=directory.outcomes_file,
+                    ),
+                    callbacks.EpochLog(directory.log_file, columns),
+                    keras.callbacks.TensorBoard(
+                        os.fspath(directory.tensorboard), write_graph=False
+                    ),
+                    saver,
+                ],
+            ),
         )
     logging.info(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
     best = _best_in_words(saver.progress, multi_label)
     logging.info(f"trained     {best}; checkpoints in {directory.path}")
-    _plot_curves(directory)
+    if is_chief(strategy):
+        _plot_curves(directory)
 
 
 def export(experiment: Experiment, directory: ModelDirectory) -> Path | RemotePath:

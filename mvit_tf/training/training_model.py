@@ -4,11 +4,12 @@ import keras
 
 from mvit_tf.models import MViT
 from mvit_tf.training.experiment import Experiment
+from mvit_tf.training.multi_worker import MultiWorkerFit
 from mvit_tf.training.optimizer import ReplicaAdamW
 from mvit_tf.training.schedule import warmup_cosine
 
 
-class TrainingModel(MViT):
+class TrainingModel(MultiWorkerFit, MViT):
     """An `MViT` with a training step of its own; its weights are those of an `MViT`."""
 
 
