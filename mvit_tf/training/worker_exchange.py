@@ -18,7 +18,8 @@ from mvit_tf.training.distribution import process_shard
 # Sent as numbers that every device and every kind of collective takes.
 _WORD = np.int64
 _NONE = -1
-# What TensorFlow says of a worker that cannot be reached comes as one of these.
+# What TensorFlow says of a worker that cannot be reached comes as one of these, with a word of
+# the operation that waited for it: a video on a server that is gone may fail likewise.
 _LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -26,9 +27,8 @@ _LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.FailedPreconditionError,
     tf.errors.InternalError,
-    tf.errors.UnknownError,
 )
-_OF_WORKERS = ("collective", "coordination", "/job:", "gossip")
+_OF_WORKERS = ("collective", "coordination")
 
 
 class WorkerLostError(UserError):
@@ -92,7 +92,7 @@ def gather_scores(
     ):
         videos = np.frombuffer(videos, "<i8")
         counts[videos] = np.frombuffer(views, "<i8")
-        scores[videos] = np.frombuffer(rows, scores.dtype).reshape(len(videos), -1)
+        scores[videos] = np.frombuffer(rows, scores.dtype).reshape(-1, scores.shape[1])
     return scores, counts
 
 

@@ -30,7 +30,7 @@ from tests.training.two_workers import (
     tf_config,
 )
 
-# Each replica draws dropout and stochastic depth for its own share: one device draws otherwise.
+# A replica draws dropout and stochastic depth for its share of the batch, one device for all of it.
 SAME_DRAWS = (
     "model.overrides.drop_path_rate=0.0,model.overrides.head_dropout_rate=0.0,"
     "data.decode_workers=0,data.max_failure_share=0.2"
