@@ -43,7 +43,7 @@ def start_worker(config, *args, **environment):
     )
 
 
-def finish(processes, timeout=150):
+def finish(processes, timeout=600):
     """[(exit status, output)] of processes; none is left running."""
     try:
         return [(p.communicate(timeout=timeout)[0], p.returncode)[::-1] for p in processes]
