@@ -140,14 +140,9 @@ class LedgerCheck(keras.callbacks.Callback):
 
     def __init__(self, *, training, validation, max_failure_share: float, path: Path):
         super().__init__()
-        self.training, self._validation = training, validation
+        self._training, self._validation = training, validation
         self._max_failure_share = max_failure_share
         self._path = path
-
-    def check(self):
-        """Ends the run if too many videos failed, see `OutcomeLedger.check`."""
-        for ledger in (self.training, self._validation):
-            ledger.check(self._max_failure_share)
 
     def on_epoch_end(self, epoch, logs=None):
         entries = []
@@ -157,7 +152,7 @@ class LedgerCheck(keras.callbacks.Callback):
             earlier = [json.loads(line) for line in lines if line]
             # Version 0.1.0 wrote no epochs.
             entries = [entry for entry in earlier if entry.get("epoch", epoch) < epoch]
-        entries += self.training.epoch_entries(epoch)
+        entries += self._training.epoch_entries(epoch)
         if "val_loss" in (logs or {}):
             named = {**self._validation.failures, **self._validation.partial}
             entries += [
@@ -166,7 +161,8 @@ class LedgerCheck(keras.callbacks.Callback):
                 if entry["path"] in named
             ]
         write_json_lines(self._path, entries)
-        self.check()
+        for ledger in (self._training, self._validation):
+            ledger.check(self._max_failure_share)
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -208,6 +208,9 @@ def _train(experiment, directory, strategy):
                     ),
                     saver,
                 ],
+                training=ledger,
+                validation=validation_ledger,
+                max_failure_share=experiment.data.max_failure_share,
             ),
         )
     logging.info(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")

@@ -123,46 +123,67 @@ def gather_outcomes(ledger: OutcomeLedger, epoch: int | None = None):
 
 
 def worker_callbacks(
-    strategy: tf.distribute.Strategy | None, chiefs: list[keras.callbacks.Callback]
+    strategy: tf.distribute.Strategy | None,
+    chiefs: list[keras.callbacks.Callback],
+    *,
+    training: OutcomeLedger,
+    validation: OutcomeLedger,
+    max_failure_share: float,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of this process: on one machine, those of the chief.
 
-    Over several, the ledgers are gathered before the chief's `LedgerCheck` and judged on all;
-    what writes runs on the chief only.
+    Over several, the ledger of training is gathered before the chief's `LedgerCheck`, all judge
+    what all have noted, and what writes runs on the chief only.
+
+    Args:
+        chiefs: the callbacks, a `LedgerCheck` among them.
+        training, validation: as `shared_ledger` gave them.
+        max_failure_share: of the `LedgerCheck`.
     """
     if process_shard(strategy)[1] == 1:
         return chiefs
     own = []
     for callback in chiefs:
         if isinstance(callback, callbacks.LedgerCheck):
-            own.append(GatherLedgers(callback))
+            own.append(GatherOutcomes(training))
+            if not is_chief(strategy):
+                own.append(FailureCheck((training, validation), max_failure_share))
         if is_chief(strategy) or not isinstance(callback, _WRITERS):
             own.append(callback)
-        elif isinstance(callback, callbacks.LedgerCheck):
-            own.append(FollowLedgerCheck(callback))
     return own
 
 
-class GatherLedgers(keras.callbacks.Callback):
-    """Gathers the ledgers of a `LedgerCheck` at an epoch's end."""
+class GatherOutcomes(keras.callbacks.Callback):
+    """Gathers what all workers have noted of an epoch's clips at its end.
 
-    def __init__(self, check: callbacks.LedgerCheck):
+    Args:
+        ledger: SharedLedger.
+    """
+
+    def __init__(self, ledger: SharedLedger):
         super().__init__()
-        self._check = check
+        self._ledger = ledger
 
     def on_epoch_end(self, epoch, logs=None):
-        self._check.training.gather(epoch)
+        self._ledger.gather(epoch)
 
 
-class FollowLedgerCheck(keras.callbacks.Callback):
-    """Ends the training where the chief's `LedgerCheck` ends it; writes nothing."""
+class FailureCheck(keras.callbacks.Callback):
+    """Ends the training where the chief's `LedgerCheck` ends it; writes nothing.
 
-    def __init__(self, check: callbacks.LedgerCheck):
+    Args:
+        ledgers: OutcomeLedgers.
+        max_failure_share: the share of each that may fail.
+    """
+
+    def __init__(self, ledgers: tuple[OutcomeLedger, ...], max_failure_share: float):
         super().__init__()
-        self._check = check
+        self._ledgers = ledgers
+        self._max_failure_share = max_failure_share
 
     def on_epoch_end(self, epoch, logs=None):
-        self._check.check()
+        for ledger in self._ledgers:
+            ledger.check(self._max_failure_share)
 
 
 def require_same_experiment(

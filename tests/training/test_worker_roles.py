@@ -57,26 +57,23 @@ def test_the_account_of_two_workers_is_that_of_one(monkeypatch):
 
 
 def test_only_the_chief_writes(as_worker, tmp_path):
-    writers = [
-        callbacks.LedgerCheck(
-            training=OutcomeLedger(),
-            validation=OutcomeLedger(),
-            max_failure_share=0.0,
-            path=tmp_path / "outcomes.jsonl",
-        ),
+    ledgers = {"training": OutcomeLedger(), "validation": OutcomeLedger(), "max_failure_share": 0.0}
+    chiefs = [
+        callbacks.NonFiniteLossStop(steps_per_epoch=1),
+        callbacks.LedgerCheck(**ledgers, path=tmp_path / "outcomes.jsonl"),
         callbacks.EpochLog(tmp_path / "log.csv"),
         keras.callbacks.TensorBoard(tmp_path),
     ]
-    stop = callbacks.NonFiniteLossStop(steps_per_epoch=1)
-    assert worker_callbacks(None, [stop, *writers]) == [stop, *writers]
+    assert worker_callbacks(None, chiefs, **ledgers) == chiefs
     names = {}
     for index in (0, 1):
         as_worker(index)
-        names[index] = [type(entry).__name__ for entry in worker_callbacks(None, [stop, *writers])]
+        own = worker_callbacks(None, chiefs, **ledgers)
+        names[index] = [type(callback).__name__ for callback in own]
     assert names[0] == [
-        *("NonFiniteLossStop", "GatherLedgers", "LedgerCheck", "EpochLog", "TensorBoard")
+        *("NonFiniteLossStop", "GatherOutcomes", "LedgerCheck", "EpochLog", "TensorBoard")
     ]
-    assert names[1] == ["NonFiniteLossStop", "GatherLedgers", "FollowLedgerCheck"]
+    assert names[1] == ["NonFiniteLossStop", "GatherOutcomes", "FailureCheck"]
 
 
 def test_a_follower_writes_nothing_and_ends_with_the_chief(as_worker, tmp_path):
@@ -89,11 +86,12 @@ def test_a_follower_writes_nothing_and_ends_with_the_chief(as_worker, tmp_path):
         directory.checkpoints.save(tiny_model(), Progress(1, 1))
         directory.check_lock()
     assert not (tmp_path / "runs").exists()
-    bad = ledger_of(0, (0, "a", "x"))
-    check = callbacks.LedgerCheck(
-        training=bad, validation=OutcomeLedger(), max_failure_share=0.1, path=tmp_path / "o"
-    )
-    follow = worker_callbacks(None, [check])[-1]
+    ledgers = {
+        "training": ledger_of(0, (0, "a", "x")),
+        "validation": OutcomeLedger(),
+        "max_failure_share": 0.1,
+    }
+    check = callbacks.LedgerCheck(**ledgers, path=tmp_path / "outcomes.jsonl")
     with pytest.raises(UserError, match="1 left out"):
-        follow.on_epoch_end(0, {})
-    assert not (tmp_path / "o").exists()
+        worker_callbacks(None, [check], **ledgers)[-1].on_epoch_end(0, {})
+    assert not (tmp_path / "outcomes.jsonl").exists()
