@@ -74,9 +74,9 @@ def evaluate(
         if data.shuffle_frames and views is not None:
             views = shuffle_frames(views, seed=data.seed)
         report = _score(predictor, views, videos, ledger)
+    logging.info(f"decoding    {ledger.summary()}")
     if is_chief(strategy):
         _write(report, experiment, directory, epoch, class_names)
-    logging.info(f"decoding    {ledger.summary()}")
     ledger.check(data.max_failure_share)
     return report
 
