@@ -6,7 +6,7 @@ Imports nothing heavy: the command line uses it before TensorFlow is there.
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # SIGUSR1 is what SLURM's --signal=USR1@120 announces the end of a job with.
 STOP_SIGNALS = tuple(
@@ -32,10 +32,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether a signal has asked the work to stop; see `stop_requests`."""
+    """Whether a signal has asked the work to stop; see `stop_requests`.
 
-    def __init__(self):
+    Args:
+        agree: gives the largest of the numbers that all workers call it with at the same place;
+            by default there are no others.
+    """
+
+    def __init__(self, agree: Callable[[int], int] = int):
         self.number = None
+        self._agree = agree
         self._at_once = False
         self.raised = False
 
@@ -45,6 +51,16 @@ class StopRequest:
         if self._at_once:
             self.raised = True
             self.check()
+
+    def agree(self, due: bool = False) -> tuple[bool, bool]:
+        """Whether a worker was asked to stop, and whether something is due on one of them.
+
+        All workers get the same answer; where it is to stop, `check` raises on each.
+        """
+        largest = self._agree(2 * (self.number or 0) + due)
+        if largest > 1:
+            self.number = largest // 2
+        return largest > 1, bool(largest % 2)
 
     def check(self):
         """Raises `Interrupted` if a signal has come."""

@@ -73,7 +73,8 @@ def run_cli(main: Callable[[], int | None]) -> int:
 
     Returns:
         `main`'s status (0 for `None`); 2 after a `UserError`, whose message is printed on
-        stderr as one line; 130 after Ctrl-C. Any other exception passes through. What has
+        stderr as one line (or its `exit_status`); 130 after Ctrl-C. Any other exception passes
+        through. What has
         a new name (a `FormerNameWarning`) is said in one line too.
     """
     _print_anything()
@@ -84,7 +85,7 @@ def run_cli(main: Callable[[], int | None]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         log_to_file(str(error))
-        return USER_ERROR_STATUS
+        return getattr(error, "exit_status", USER_ERROR_STATUS)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED_STATUS

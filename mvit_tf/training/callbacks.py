@@ -100,9 +100,10 @@ class StepCheckpoints(keras.callbacks.Callback):
         self._state.after_batch(batch, logs)
         if self._state.epoch_is_trained:
             return  # That is saved after what `fit` does at an epoch's end.
-        if self._within_epochs and self._is_due():
+        stop, due = self._stop.agree(self._within_epochs and self._is_due())
+        if due:
             self._state.save()
-        if self._stop.number is not None:
+        if stop:
             self._end(self._within_epochs)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -110,7 +111,7 @@ class StepCheckpoints(keras.callbacks.Callback):
         self._state.logs = {name: float(value) for name, value in logs.items()}
         if self._before_epoch_end(epoch) and not self._state.is_saved:
             self._state.save()
-        if self._stop.number is not None:
+        if self._stop.agree()[0]:
             self._end(True)
 
     def _end(self, may_save):
@@ -277,7 +278,7 @@ class EpochCheckpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._state.end_epoch(logs.get(self._metric), logs.get("val_loss"))
         self._state.save()
-        if self._stop.number is not None:
+        if self._stop.agree()[0]:
             logging.info(f"saved       epoch {self._state.progress.epoch}")
             self._stop.check()
         if ends_early(self._state.progress, self._patience):

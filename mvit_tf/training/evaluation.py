@@ -13,6 +13,8 @@ import tensorflow as tf
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.files import write_text_atomically
 from mvit_tf.remote_path import as_path
+from mvit_tf.training.distribution import process_shard
+from mvit_tf.training.worker_exchange import gather_scores
 from mvit_tf.urls import without_secrets
 
 _PADDING = -1
@@ -71,14 +73,15 @@ def write_report(report, path: str | os.PathLike, context: dict):
 
 
 class ViewPredictor:
-    """Runs a model over the views of many videos; several replicas share each batch.
+    """Runs a model over the views of many videos; the replicas of a machine share each batch.
 
     Each batch is filled up to `batch_size` with empty views that are dropped again: the model
-    is compiled for one shape only, and every replica has its share of the last batch.
+    is compiled for one shape only, and every replica has its share of the last batch. Several
+    machines each have views of their own, and wait for each other only at the end.
 
     Args:
         model: frames (B, T, H, W, 3) to logits (B, K).
-        batch_size: views a step, over all replicas together.
+        batch_size: views a step, over all replicas of this machine together.
         strategy: what the model was built under; `None` for one device.
         multi_label: each class has a probability of its own (sigmoid instead of softmax).
         ensemble_method: "mean" of the views' probabilities, or "max" of each class.
@@ -96,6 +99,7 @@ class ViewPredictor:
         self._num_classes = model.output_shape[-1]
         self.batch_size = batch_size
         self._strategy = strategy
+        self._several_machines = process_shard(strategy)[1] > 1
         self._ensemble_method = ensemble_method
         activation = tf.nn.sigmoid if multi_label else tf.nn.softmax
 
@@ -108,22 +112,23 @@ class ViewPredictor:
             self._step = tf.function(lambda views: strategy.run(probabilities, args=(views,)))
 
     def scores_by_video(
-        self, views: tf.data.Dataset, num_videos: int
+        self, views: tf.data.Dataset | None, num_videos: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities of each video, by all of its views.
 
         Args:
             views: batches of (float32 (b, T, H, W, 3), video index (b,)), b at most `batch_size`.
+                On several machines those of this one's share of the videos, and `None` of none.
             num_videos: videos that the indices count.
 
         Returns:
             Probabilities (num_videos, K) float64, zeros where a video has no view, and the
-            number of views of each video (num_videos,).
+            number of views of each video (num_videos,); those of all machines, on each.
         """
         totals = np.zeros((num_videos, self._num_classes))
         add = np.maximum if self._ensemble_method == "max" else np.add
         counts = np.zeros(num_videos, dtype=int)
-        for batch, video_index in self._padded_batches(views):
+        for batch, video_index in self._padded_batches(views) if views is not None else ():
             for probabilities, index in zip(
                 self._local(self._step(batch)), self._local(video_index), strict=True
             ):
@@ -133,7 +138,7 @@ class ViewPredictor:
                 np.add.at(counts, index[real], 1)
         if self._ensemble_method == "mean":
             totals /= np.maximum(counts, 1)[:, None]
-        return totals, counts
+        return gather_scores(self._strategy, totals, counts)
 
     def _padded_batches(self, views: tf.data.Dataset):
         def pad(batch, video_index):
@@ -146,7 +151,22 @@ class ViewPredictor:
         padded = views.map(pad).prefetch(1)
         if self._strategy is None:
             return padded
+        if self._several_machines:
+            # Distributing a dataset would let the machines wait for each other at each batch.
+            return (self._split(*batch) for batch in padded)
         return self._strategy.experimental_distribute_dataset(padded)
+
+    def _split(self, *batch):
+        """Each tensor by rows over the replicas of this machine."""
+        number = len(self._strategy.extended.worker_devices)
+
+        def values(tensor):
+            parts = iter(tf.split(tensor, number))
+            return self._strategy.experimental_distribute_values_from_function(
+                lambda _: next(parts)
+            )
+
+        return tuple(values(tensor) for tensor in batch)
 
     def _local(self, value):
         if self._strategy is None:

@@ -68,20 +68,23 @@ def next_segment(
 
 def fit(
     state: TrainingState,
-    clips: Callable[[int, Sequence[int]], tf.data.Dataset],
+    clips: Callable[[int, Sequence[int], int], tf.data.Dataset],
     *,
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback],
     steps_per_execution: int = 1,
+    verbose: bool = True,
 ):
     """Trains the model of a state, from where it stands.
 
     Args:
         state: of the training; its callbacks keep it up to date.
-        clips: called with the first step and the steps to skip, gives batches to the end.
+        clips: called with the first step, the steps to skip and the number of steps, gives the
+            batches.
         epochs: to end after.
         callbacks: for `keras.Model.fit`. One of them may set `model.stop_training`.
         steps_per_execution: of the model.
+        verbose: whether Keras tells of steps or epochs.
     """
     model = state.model
     model.stop_training = False
@@ -98,14 +101,14 @@ def fit(
         if not segment.steps:
             _end_epoch(model, segment.epoch, state.logs, callbacks)
             continue
-        batches = clips(segment.start_step, skipped)
+        steps = (segment.end - segment.epoch) * segment.steps
         model.fit(
-            batches.take((segment.end - segment.epoch) * segment.steps),
+            clips(segment.start_step, skipped, steps),
             epochs=segment.end,
             initial_epoch=segment.epoch,
             steps_per_epoch=segment.steps,
             shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=(1 if sys.stdout.isatty() else 2) if verbose else 0,
             callbacks=list(callbacks),
         )
 

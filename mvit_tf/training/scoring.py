@@ -6,7 +6,12 @@ from absl import logging
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
-from mvit_tf.training.distribution import num_replicas, strategy_scope
+from mvit_tf.training.distribution import (
+    is_chief,
+    num_replicas,
+    process_shard,
+    strategy_scope,
+)
 from mvit_tf.training.evaluation import (
     EvaluationReport,
     ViewPredictor,
@@ -19,6 +24,13 @@ from mvit_tf.training.experiment_videos import evaluation_videos
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport, make_multi_label_report
 from mvit_tf.training.training_model import build_training_model
+from mvit_tf.training.worker_exchange import wait_for_all
+from mvit_tf.training.worker_roles import (
+    gather_outcomes,
+    own_ledger,
+    require_same_weights,
+    shared_ledger,
+)
 
 
 def evaluate(
@@ -35,9 +47,11 @@ def evaluate(
         saved = directory.saved_split()
     class_names = directory.class_names()
     videos = evaluation_videos(experiment, class_names, saved)
+    wait_for_all(strategy)  # The chief may have trained until now: its last checkpoint is there.
     with directory.checkpoints.best() as checkpoint, strategy_scope(strategy):
         model = build_training_model(experiment, len(class_names))
         checkpoint.file.load(model)
+    require_same_weights(strategy, model, checkpoint.progress, directory)
     epoch = checkpoint.progress.epoch
     shuffled = ", frames shuffled" if data.shuffle_frames else ""
     logging.info(
@@ -45,20 +59,30 @@ def evaluate(
         f"{data.evaluation_clips} clips x {data.evaluation_crops} crops of each{shuffled}"
     )
     predictor = _predictor(experiment, model, strategy)
-    ledger = OutcomeLedger()
+    ledger = shared_ledger(strategy, OutcomeLedger())
     with decode_workers(experiment) as workers:
-        views = validation_views(
+        views = _views_of_share(
             experiment,
             videos,
+            process_shard(strategy),
             batch_size=predictor.batch_size,
-            ledger=ledger,
+            ledger=own_ledger(ledger),
             workers=workers,
             num_clips=data.evaluation_clips,
             num_crops=data.evaluation_crops,
         )
-        if data.shuffle_frames:
+        if data.shuffle_frames and views is not None:
             views = shuffle_frames(views, seed=data.seed)
         report = _score(predictor, views, videos, ledger)
+    logging.info(f"decoding    {ledger.summary()}")
+    if is_chief(strategy):
+        _write(report, experiment, directory, epoch, class_names)
+    ledger.check(data.max_failure_share)
+    return report
+
+
+def _write(report, experiment, directory, epoch, class_names):
+    data = experiment.data
     scores = directory.evaluation_file(shuffled=data.shuffle_frames)
     report.write(
         scores,
@@ -69,12 +93,9 @@ def evaluate(
         ensemble_method=data.ensemble_method,
         frames_shuffled=data.shuffle_frames,
     )
-    logging.info(f"decoding    {ledger.summary()}")
     logging.info(f"evaluated   {_scores_in_words(report)}; more in {scores}")
     if not data.shuffle_frames:
         _plot_scores(directory, report, class_names)
-    ledger.check(data.max_failure_share)
-    return report
 
 
 def _predictor(experiment, model, strategy) -> ViewPredictor:
@@ -86,7 +107,7 @@ def _predictor(experiment, model, strategy) -> ViewPredictor:
         )
     return ViewPredictor(
         model,
-        batch_size=wanted,
+        batch_size=wanted // process_shard(strategy)[1],
         strategy=strategy,
         multi_label=experiment.data.multi_label,
         ensemble_method=experiment.data.ensemble_method,
@@ -98,28 +119,55 @@ def validator(experiment, model, videos, strategy, ledger, workers):
     if videos is None:
         return None
     predictor = _predictor(experiment, model, strategy)
-    views = validation_views(
+    own = own_ledger(ledger)
+    views = _views_of_share(
         experiment,
         videos,
+        process_shard(strategy),
         batch_size=predictor.batch_size,
-        ledger=ledger,
+        ledger=own,
         workers=workers,
         num_clips=1,
         num_crops=1,
     )
+    lost = own.entries() if views is None else ()
 
     def validate() -> EvaluationReport | MultiLabelReport:
-        ledger.clear()
+        own.clear()
+        for entry in lost:
+            own.record(**entry)
         return _score(predictor, views, videos, ledger)
 
     return validate
 
 
+def _views_of_share(experiment, videos, shard, *, ledger, **options) -> tf.data.Dataset | None:
+    """The views of this machine's share of the videos, by their numbers among all videos.
+
+    `None` where it has no video, or none that can be decoded: those of the others may do.
+    """
+    index, number = shard
+    if number == 1:
+        return validation_views(experiment, videos, ledger=ledger, **options)
+    share = range(index, len(videos), number)
+    if not share:
+        return None
+    try:
+        views = validation_views(experiment, videos.subset(share), ledger=ledger, **options)
+    except UserError:
+        if len(ledger.failures) < len(share):
+            raise
+        return None
+    numbers = tf.constant(share, tf.int64)
+    return views.map(lambda clips, video: (clips, tf.gather(numbers, video)))
+
+
 def _score(
     predictor, views, videos: VideoList, ledger: OutcomeLedger
 ) -> EvaluationReport | MultiLabelReport:
-    with ledger.user_errors():
+    with own_ledger(ledger).user_errors():
         probabilities, num_views = predictor.scores_by_video(views, len(videos))
+    gather_outcomes(ledger)
     if not num_views.any():
         raise ledger.nothing_decoded()
     make = make_multi_label_report if videos.multi_label else make_report

@@ -223,7 +223,13 @@ class TrainSection(hyperparams.Config):
         validate_every: epochs between validations (one centre view per video); the last epoch
             is always validated.
         devices: number of devices; `None` is every GPU, or one CPU. More than the machine has
-            GPUs is refused; without any GPU the CPU is split.
+            GPUs is refused; without any GPU the CPU is split. Of several machines, those of each.
+        distribution_strategy: "one_device", "mirrored" (the devices of one machine),
+            "multi_worker_mirrored" (several machines, which TF_CONFIG names), "tpu", or "auto":
+            the one that TF_CONFIG and the devices call for.
+        tpu: name of the TPU; `None` is that of this machine.
+        start_timeout: seconds that the workers of several machines wait for each other at the
+            start.
         remat: keep only the input of each block and compute the rest again for the gradient:
             less memory, more time, the same numbers.
         jit_compile: compile the training step by XLA; one device only.
@@ -261,6 +267,11 @@ class TrainSection(hyperparams.Config):
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
     validate_every: Count = 1
     devices: Count | None = None
+    distribution_strategy: Literal[
+        "auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu"
+    ] = "auto"
+    tpu: str | None = None
+    start_timeout: Positive = 600.0
     remat: bool = False
     jit_compile: bool = False
     steps_per_execution: Count = 1

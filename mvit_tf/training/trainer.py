@@ -1,5 +1,6 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from mvit_tf.remote_path import RemotePath, reached
 from mvit_tf.training import callbacks
 from mvit_tf.training.callbacks import ends_early
 from mvit_tf.training.checkpoints import Progress, restore
+from mvit_tf.training.cluster import read_cluster
 from mvit_tf.training.distribution import (
     check_replica_options,
+    is_chief,
     make_strategy,
     num_replicas,
+    process_shard,
     strategy_scope,
 )
 from mvit_tf.training.evaluation import EvaluationReport
@@ -30,11 +34,23 @@ from mvit_tf.training.fitting import fit, full_disk_told
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport
+from mvit_tf.training.multi_worker import distribute_clips
 from mvit_tf.training.non_finite import keep_non_finite_step
 from mvit_tf.training.precision import slow_bfloat16
 from mvit_tf.training.scoring import evaluate, validator
 from mvit_tf.training.training_model import build_training_model, compile_training_model
 from mvit_tf.training.training_state import NonFiniteStep, TrainingState
+from mvit_tf.training.worker_exchange import agreed, lost_workers
+from mvit_tf.training.worker_roles import (
+    announce_role,
+    directory_of_worker,
+    own_ledger,
+    require_same_experiment,
+    require_same_videos,
+    require_same_weights,
+    shared_ledger,
+    worker_callbacks,
+)
 
 MODES = ("train", "eval", "train_and_eval", "export")
 
@@ -67,19 +83,31 @@ def run(
 def _run(mode, directory, config_file, overrides):
     experiment = load_experiment(config_file or directory.saved_experiment(), overrides)
     if mode == "export":
-        export(experiment, directory)
+        cluster = read_cluster()
+        if cluster is None or not cluster.index:
+            export(experiment, directory)
         return
-    strategy = make_strategy(experiment.train.devices)
+    settings = experiment.train
+    strategy = make_strategy(
+        settings.devices,
+        settings.distribution_strategy,
+        tpu=settings.tpu,
+        start_timeout=settings.start_timeout,
+    )
     check_replica_options(
         num_replicas(strategy),
-        batch_size=experiment.train.batch_size,
-        jit_compile=experiment.train.jit_compile,
-        steps_per_execution=experiment.train.steps_per_execution,
+        batch_size=settings.batch_size,
+        jit_compile=settings.jit_compile,
+        steps_per_execution=settings.steps_per_execution,
     )
-    if mode in ("train", "train_and_eval"):
-        train(experiment, directory, strategy)
-    if mode in ("eval", "train_and_eval"):
-        evaluate(experiment, directory, strategy)
+    with lost_workers(strategy):
+        announce_role(strategy)
+        directory = directory_of_worker(strategy, directory)
+        require_same_experiment(strategy, experiment, mode)
+        if mode in ("train", "train_and_eval"):
+            train(experiment, directory, strategy)
+        if mode in ("eval", "train_and_eval"):
+            evaluate(experiment, directory, strategy)
 
 
 def train(
@@ -119,9 +147,11 @@ def _train(experiment, directory, strategy):
         if resumed is not None:
             path, progress = resumed
             running_epoch = restore(model, path)
-            directory.checkpoints.complete_best(model, progress)
+    # The chief writes nothing before all have read.
+    require_same_videos(strategy, videos, validation)
+    require_same_weights(strategy, model, progress or Progress(), directory)
     # Apart, as many good videos for training do not make up for bad ones for validation.
-    ledgers = OutcomeLedger(), OutcomeLedger()
+    ledgers = tuple(shared_ledger(strategy, OutcomeLedger()) for _ in range(2))
     state = TrainingState(
         model,
         directory.checkpoints,
@@ -131,6 +161,7 @@ def _train(experiment, directory, strategy):
         progress=progress,
         running_epoch=running_epoch,
     )
+    directory.checkpoints.complete_best(model, state.progress)
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
     told, warnings = remarks(
         labelled, videos, validation, look_into_files=resumed is None or bool(changes)
@@ -161,34 +192,43 @@ def _train(experiment, directory, strategy):
         logging.info(f"ended early {_early_end_in_words(state.progress)}")
     best = _best_in_words(state.progress, experiment.data.multi_label)
     logging.info(f"trained     {best}; checkpoints in {directory.path}")
-    _plot_curves(directory)
+    if is_chief(strategy):
+        _plot_curves(directory)
 
 
 def _fit(experiment, directory, strategy, state, videos, validation, ledgers):
     """Trains to the last epoch; goes back and on without a step that is not finite."""
     settings, served = experiment.train, experiment.data.service is not None
     ledger, validation_ledger = ledgers
-    stop = StopRequest()
+    stop = StopRequest(functools.partial(agreed, strategy))
     with (
         decode_workers(experiment) as workers,
-        ledger.user_errors(),
+        own_ledger(ledger).user_errors(),
         full_disk_told(directory.path),
         stop_requests(stop, *STOP_SIGNALS),
     ):
         validate = validator(
             experiment, state.model, validation, strategy, validation_ledger, workers
         )
-        around = _callbacks(experiment, directory, state, ledgers, stop, validate)
+        around = worker_callbacks(
+            strategy,
+            _callbacks(experiment, directory, strategy, state, ledgers, stop, validate),
+            training=ledger,
+            validation=validation_ledger,
+            max_failure_share=experiment.data.max_failure_share,
+        )
 
-        def clips(start_step, skipped_steps):
-            return training_clips(
+        def clips(start_step, skipped_steps, steps):
+            batches = training_clips(
                 experiment,
                 videos,
-                ledger=ledger,
+                ledger=own_ledger(ledger),
                 workers=workers,
                 start_step=start_step,
                 skipped_steps=skipped_steps,
+                shard=process_shard(strategy),
             )
+            return distribute_clips(strategy, batches.take(steps))
 
         while True:
             try:
@@ -198,6 +238,7 @@ def _fit(experiment, directory, strategy, state, videos, validation, ledgers):
                     epochs=settings.epochs,
                     callbacks=around,
                     steps_per_execution=settings.steps_per_execution,
+                    verbose=is_chief(strategy),
                 )
                 stop.check()
                 return
@@ -206,19 +247,20 @@ def _fit(experiment, directory, strategy, state, videos, validation, ledgers):
             # Of a tf.data service no step can be left out.
             if served or state.progress.rollbacks >= settings.max_rollbacks:
                 raise UserError(_non_finite_in_words(found, state))
-            keep_non_finite_step(
-                directory.non_finite,
-                found,
-                experiment,
-                videos,
-                learning_rate=float(state.model.optimizer.learning_rate),
-                workers=workers,
-            )
+            if is_chief(strategy):
+                keep_non_finite_step(
+                    directory.non_finite,
+                    found,
+                    experiment,
+                    videos,
+                    learning_rate=float(state.model.optimizer.learning_rate),
+                    workers=workers,
+                )
             with strategy_scope(strategy):
                 state.go_back(found.steps)
 
 
-def _callbacks(experiment, directory, state, ledgers, stop, validate):
+def _callbacks(experiment, directory, strategy, state, ledgers, stop, validate):
     settings, data = experiment.train, experiment.data
     metric = MultiLabelReport.metric if data.multi_label else EvaluationReport.metric
     columns = callbacks.EpochLog.COLUMNS

@@ -11,6 +11,7 @@ from mvit_tf.models import MViT
 from mvit_tf.training.experiment import Experiment
 from mvit_tf.training.learning_rate_scales import learning_rate_scales
 from mvit_tf.training.losses import WeightedCategoricalCrossentropy, balanced_class_weights
+from mvit_tf.training.multi_worker import MultiWorkerFit
 from mvit_tf.training.optimizer import ReplicaAdamW, ReplicaSGD
 from mvit_tf.training.schedule import warmup_cosine
 from mvit_tf.training.sections import TrainSection
@@ -19,7 +20,7 @@ from mvit_tf.training.sections import TrainSection
 _EPSILON = 1e-8
 
 
-class TrainingModel(MViT):
+class TrainingModel(MultiWorkerFit, MViT):
     """An `MViT` with a training step of its own; its weights are those of an `MViT`.
 
     Args:
