@@ -45,6 +45,7 @@ from mvit_tf.training.worker_roles import (
     announce_role,
     directory_of_worker,
     own_ledger,
+    require_same_checkpoint,
     require_same_experiment,
     require_same_videos,
     require_same_weights,
@@ -126,6 +127,7 @@ def _train(experiment, directory, strategy):
     labelled = labelled_videos(experiment)
     changes = directory.check(experiment, labelled.class_names)
     resumed = directory.checkpoints.newest()
+    require_same_checkpoint(strategy, None if resumed is None else resumed[1], directory)
     saved = None if resumed is None else directory.saved_split()
     videos, validation = train_and_validation(experiment, labelled, saved)
     if saved is not None:

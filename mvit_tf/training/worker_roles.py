@@ -235,13 +235,30 @@ def require_same_videos(
     _require_same(strategy, facts)
 
 
+def require_same_checkpoint(
+    strategy: tf.distribute.Strategy | None, progress: Progress | None, directory: ModelDirectory
+):
+    """Refuses workers that find different checkpoints, for want of a shared directory.
+
+    Before any of them is loaded, which all have to do together: variables are made on the way.
+
+    Args:
+        progress: of the newest checkpoint; `None` where there is none.
+
+    Raises:
+        UserError: on all workers.
+    """
+    progress = progress or Progress()
+    _require_same_state(strategy, directory, progress.epoch, _values(progress))
+
+
 def require_same_weights(
     strategy: tf.distribute.Strategy | None,
     model: keras.Model,
     progress: Progress,
     directory: ModelDirectory,
 ):
-    """Refuses workers that begin with different weights, for want of a shared directory.
+    """Refuses workers that begin with different weights.
 
     Raises:
         UserError: on all workers.
@@ -252,7 +269,11 @@ def require_same_weights(
     optimizer = getattr(model, "optimizer", None)
     for variable in [*model.weights, *(optimizer.variables if optimizer else ())]:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
-    found = gather_json(strategy, [progress.epoch, digest.hexdigest()])
+    _require_same_state(strategy, directory, progress.epoch, digest.hexdigest())
+
+
+def _require_same_state(strategy, directory, epoch, details):
+    found = gather_json(strategy, [epoch, details])
     for index, other in enumerate(found):
         if other != found[0]:
             raise UserError(
