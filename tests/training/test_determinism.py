@@ -12,9 +12,11 @@ def test_a_deterministic_training_repeats_to_the_last_bit(tmp_path):
     # In a process of its own: it cannot be switched off again.
     result = run_on_two_devices(
         f"""
-        import h5py
+        from pathlib import Path
+        import numpy as np
         from tensorflow.python.framework.config import is_op_determinism_enabled
         from mvit_tf.training import trainer
+        from tests.training.tiny import arrays, newest_checkpoint
 
         def train(name):
             keys = (
@@ -24,16 +26,10 @@ def test_a_deterministic_training_repeats_to_the_last_bit(tmp_path):
             )
             folder = f"{tmp_path}/{{name}}"
             trainer.run(mode="train", model_dir=folder, config_file="{config}", overrides=keys)
-            arrays = {{}}
-            with h5py.File(folder + "/checkpoints/last.weights.h5") as file:
-                file.visititems(
-                    lambda name, node: (
-                        arrays.update({{name: node[()].tobytes()}})
-                        if isinstance(node, h5py.Dataset)
-                        else None
-                    )
-                )
-            return arrays
+            return {{
+                name: np.asarray(value).tobytes()
+                for name, value in arrays(newest_checkpoint(Path(folder))).items()
+            }}
 
         before = is_op_determinism_enabled()
         one, two = train("one"), train("two")

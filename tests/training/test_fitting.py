@@ -60,8 +60,8 @@ def test_every_step_is_trained_once_and_in_order(tmp_path, steps_per_execution):
     )
     seen = []
 
-    def clips(start_step, skipped):
-        steps = [step for step in range(start_step, 9) if step not in skipped]
+    def clips(start_step, skipped, number):
+        steps = [step for step in range(start_step, 9) if step not in skipped][:number]
 
         def batches():
             for step in steps:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from mvit_tf.training import trainer
 from mvit_tf.training.multi_worker import MultiWorkerFit, split_batches
 from mvit_tf.training.training_model import TrainingModel
-from tests.training.tiny import tiny_model, write_config, write_videos
+from tests.training.tiny import newest_checkpoint, tiny_model, write_config, write_videos
 from tests.training.two_devices import run_on_two_devices
 from tests.training.two_workers import (
     ROOT,
@@ -75,7 +75,7 @@ def arrays(directory):
         if isinstance(node, h5py.Dataset) and node.dtype.kind in "fiu":
             found[name] = node[()]
 
-    with h5py.File(directory / "checkpoints" / "last.weights.h5") as file:
+    with h5py.File(newest_checkpoint(directory)) as file:
         file.visititems(add)
     return found
 
