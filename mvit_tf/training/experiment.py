@@ -20,7 +20,8 @@ from mvit_tf.errors import FormerNameWarning, UserError, did_you_mean
 from mvit_tf.files import write_text_atomically
 from mvit_tf.models import MViTConfig, get_config
 from mvit_tf.remote_path import as_path
-from mvit_tf.training.experiment_text import OVERRIDE_SOURCE, parse_overrides, read_yaml
+from mvit_tf.training.experiment_files import BASE, read_with_bases
+from mvit_tf.training.experiment_text import OVERRIDE_SOURCE, parse_overrides
 from mvit_tf.training.sections import (
     DERIVED_MODEL_FIELDS,
     RENAMED_MODEL_FIELDS,
@@ -82,10 +83,13 @@ _CHECKER = pydantic.TypeAdapter(Experiment)
 def load_experiment(config_file: str | Path | None = None, overrides: str = "") -> Experiment:
     """Reads a YAML file, then the overrides, over the defaults.
 
+    The key `base` of a file names another that is read before it: an experiment of the package
+    ("kinetics400_mvit_b_16x4"), or a file by its path from the folder of the one that names it.
     A form of an older version is taken with a `FormerNameWarning` that names the new one.
 
     Args:
-        config_file: YAML with the sections `model`, `data`, `train`; `None` for defaults only.
+        config_file: YAML with the sections `model`, `data`, `train`, and maybe `base`; `None` for
+            defaults only.
         overrides: `"train.epochs=3,data.train=/videos"`, or YAML of the file's form.
 
     Raises:
@@ -94,7 +98,7 @@ def load_experiment(config_file: str | Path | None = None, overrides: str = "") 
     text_keys = _text_keys()
     given = {}
     if config_file is not None:
-        given[str(config_file)] = read_yaml(config_file, text_keys)
+        given.update(read_with_bases(config_file, text_keys))
     given[OVERRIDE_SOURCE] = parse_overrides(overrides, text_keys)
     merged = {}
     for source, values in given.items():
@@ -172,6 +176,8 @@ def _known_keys(values: dict[str, Any], source: str) -> dict[str, dict[str, Any]
     """The sections that hold anything, with today's names and forms of keys."""
     sections = {}
     for section, keys in values.items():
+        if section == BASE:
+            raise UserError(f"{source}: base={keys} can only stand in a config file, at its top")
         if section not in _SECTIONS:
             raise UserError(f"{source}: unknown section '{section}'; {_nearest_key(section)}")
         if keys is None:
