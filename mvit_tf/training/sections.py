@@ -75,7 +75,8 @@ class ModelSection(hyperparams.Config):
 
     Attributes:
         name: a name of `mvit_tf.list_models()`.
-        input_shape: `[T, H, W, 3]` of a clip; `None` takes the named model's own.
+        input_shape: `[T, H, W, 3]` of a clip, or `[H, W, 3]` of an image, which is kept as
+            `[1, H, W, 3]`; `None` takes the named model's own.
         overrides: other `MViTConfig` fields, by name.
         initial_weights: a published set ("kinetics400"; `mvit weights` lists them), a PyTorch
             checkpoint, a `.weights.h5` file, or a model directory whose best checkpoint is
@@ -99,13 +100,14 @@ class DataSection(_ClipKeys):
     """Which videos, how clips are taken from them, and how frames become model input.
 
     The fields of `ClipSampling`, `Preprocessing` and `Augmentation` are keys too: sampling_rate,
-    target_fps, sampling_rule (`ClipSampling.rule`); short_side, mean, std, channel_order; scale,
-    ratio, flip, rand_augment, color_jitter, grayscale, blur, blur_sigma, random_erasing,
-    mixup_alpha, cutmix_alpha, mixup_switch_prob, mixup_prob.
+    target_fps, sampling_rule (`ClipSampling.rule`); short_side, mean, std, channel_order,
+    interpolation; scale, ratio, flip, rand_augment, color_jitter, grayscale, blur, blur_sigma,
+    random_erasing, mixup_alpha, cutmix_alpha, mixup_switch_prob, mixup_prob.
 
     Attributes:
         train: training videos: a folder with one folder per class, a list in a form of
-            `mvit_tf.data.lists.list_formats`, or a record set (docs/records.md).
+            `mvit_tf.data.lists.list_formats`, or a record set (docs/records.md). For an image
+            model images in place of videos; a list may name videos too, of which it takes a frame.
         validation: validation videos, in any of these forms.
         tfds_name: a video set of TensorFlow Datasets, such as "ucf101", in place of `train`; its
             split is `train_split`, and held out is `validation_split`, if that is set.
@@ -189,6 +191,11 @@ class TrainSection(hyperparams.Config):
         warmup_epochs: epochs of linear warm-up; may be fractional.
         warmup_start_learning_rate: where the warm-up begins.
         end_learning_rate: where the cosine ends.
+        base_batch_size: the batch that the three learning rates are meant for: with another
+            `batch_size` each is multiplied by batch_size / base_batch_size; `None` takes them as
+            they are.
+        optimizer: "adamw" or "sgd".
+        momentum: of "sgd".
         weight_decay: AdamW's; none on biases, norms and other 1-D weights.
         label_smoothing: share of each label spread over all classes; of a multi-label set, how far
             each target goes from 0 or 1 towards a half, times two.
@@ -211,6 +218,9 @@ class TrainSection(hyperparams.Config):
     warmup_epochs: NotNegative = 0.0
     warmup_start_learning_rate: NotNegative = 1e-6
     end_learning_rate: NotNegative = 1e-6
+    base_batch_size: Count | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: ShareBelowOne = 0.9
     weight_decay: NotNegative = 0.05
     label_smoothing: ShareBelowOne = 0.1
     clip_norm: Positive | None = 1.0
