@@ -21,6 +21,9 @@ from mvit_tf.errors import UserError
 from mvit_tf.training.experiment import Experiment
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
 
+# Decoded in milliseconds, and not by FFmpeg, whose leaks a new worker is for.
+_IMAGES_PER_WORKER = 100_000
+
 
 def training_clips(
     experiment: Experiment,
@@ -143,7 +146,8 @@ def decode_workers(experiment: Experiment):
     count = available_processors() if data.decode_workers is None else data.decode_workers
     if not count:
         return contextlib.nullcontext()
-    return DecodeWorkers(count, time_limit=data.decode_time_limit)
+    options = {"videos_per_worker": _IMAGES_PER_WORKER} if experiment.images else {}
+    return DecodeWorkers(count, time_limit=data.decode_time_limit, **options)
 
 
 def first_training_batch(experiment: Experiment) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -57,7 +57,7 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path):
     gray = np.array([[0, 100, 255]], np.uint8)
     rgb = np.stack([gray] * 3, -1)
     assert np.array_equal(saved(Image.fromarray(gray), "gray.png", tmp_path), rgb)
-    sixteen = Image.fromarray(gray.astype(np.uint16) * 257)
+    sixteen = Image.fromarray(gray.astype(np.uint16) * 256 + 7)
     assert np.array_equal(saved(sixteen, "deep.png", tmp_path), rgb)
     assert np.array_equal(saved(sixteen, "deep.tif", tmp_path), rgb)
     bits = Image.fromarray(gray > 99).convert("1")

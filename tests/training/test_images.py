@@ -9,10 +9,12 @@ from PIL import Image
 
 from mvit_tf.cli import check_data, main, show_batch
 from mvit_tf.data.outcomes import OutcomeLedger
+from mvit_tf.data.preprocessing import Preprocessing
 from mvit_tf.data.transforms import evaluation_preprocess
 from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import load_metadata
 from mvit_tf.export.predictor import SavedModelPredictor, open_predictor
+from mvit_tf.factory import create_model
 from mvit_tf.training.experiment import load_experiment, save_experiment
 from mvit_tf.training.experiment_clips import training_clips, validation_views
 from mvit_tf.training.experiment_videos import labelled_videos
@@ -89,6 +91,17 @@ def test_an_export_takes_images_and_answers_as_the_checkpoint(trained):
     assert [exported.metadata.class_names[i] for i in served.argmax(1)] == [
         path.parent.name for path in paths
     ]
+
+
+def test_a_model_in_memory_is_asked_about_images_too(trained):
+    model = create_model("mvitv2_t", num_classes=3, input_shape=(32, 32, 3))
+    with pytest.raises(UserError, match="set model.preprocessing, model.class_names"):
+        model.predict_videos([trained / "val/red/01.png"])
+    model.preprocessing = Preprocessing(size=(32, 32), short_side=32)
+    model.class_names = ("a", "b", "c")
+    (prediction,) = model.predict_videos([trained / "val/red/01.png"])
+    assert prediction.probabilities.shape == (3,)
+    assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_predict_names_the_class_of_an_image_file(trained, capsys):

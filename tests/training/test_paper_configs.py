@@ -1,5 +1,6 @@
 """The experiments of the papers: what each holds, beside the numbers of its source."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ PUBLISHED = {
     "kinetics400_mvit_b_32x3": (32, 224, 3, 400, 200, 30, 512, 1.6e-3, 0.05, 0.3, 5, 1, 36.6, 170),
     "kinetics400_mvit_b_64x3": (64, 224, 3, 400, 5, 0, 512, 1.6e-4, 0.05, 0.3, 3, 3, 36.6, 455),
     "kinetics400_mvitv2_s_16x4": (16, 224, 4, 400, 200, 30, 512, 1.6e-3, 0.05, 0.2, 5, 1, 34.5, 64),
+    "kinetics400_mvitv2_s_16x4_from_imagenet": (
+        16, 224, 4, 400, 100, 15, 512, 4.8e-4, 0.05, 0.2, 5, 1, 34.5, 64,
+    ),
     "kinetics400_mvitv2_b_32x3": (
         32, 224, 3, 400, 200, 30, 512, 1.6e-3, 0.05, 0.3, 5, 1, 51.2, 225,
     ),
@@ -59,6 +63,14 @@ def test_a_config_holds_the_numbers_of_its_source(name):
     assert cost.macs / 1e9 == pytest.approx(GMACS_OF_OUR_OWN.get(name, gmacs), rel=0.01)
     header = (CONFIGS / f"{name}.yaml").read_text()
     assert f"{cost.macs / 1e9:.2f} GMACs forward" in header
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_command_of_the_header_says_what_may_be_said(name):
+    config = CONFIGS / f"{name}.yaml"
+    (overrides,) = re.findall(r"--params_override=(\S+)", config.read_text())
+    experiment = load_experiment(config, overrides)
+    assert experiment.data.train is not None and experiment.data.validation is not None
 
 
 def test_every_config_but_the_general_ones_is_compared():
