@@ -37,6 +37,28 @@ def test_a_vision_transformer_of_one_stage_is_counted_by_hand():
     assert counted("vit_b_8x8", remat=True).clip_bytes == round(1.15 * remat)
 
 
+# (model, frames, dtype, remat): how the peak of a process grew with each clip, in GB, on a CPU.
+MEASURED = {
+    ("mvit_s_16x4", 16, "float32", False): 0.514,
+    ("mvit_b_16x4", 16, "float32", False): 0.986,
+    ("mvitv2_s_16x4", 16, "float32", False): 1.246,
+    ("mvitv2_t", None, "float32", False): 0.123,
+    ("mvit_s_16x4", 4, "float32", False): 0.126,
+    ("mvit_s_16x4", 4, "float32", True): 0.042,
+    ("mvit_s_16x4", 4, "mixed_bfloat16", False): 0.0754,
+}
+
+
+@pytest.mark.parametrize(("name", "frames", "dtype", "remat"), MEASURED)
+def test_what_is_counted_is_near_what_was_measured(name, frames, dtype, remat):
+    config = get_config(name)
+    if frames is not None:
+        config = config.replace(input_shape=(frames, *config.input_shape[1:]))
+    memory = training_memory(config, complexity(config).params, dtype=dtype, remat=remat)
+    measured = MEASURED[name, frames, dtype, remat]
+    assert memory.clip_bytes / 1e9 == pytest.approx(measured, rel=0.05)
+
+
 def test_the_largest_batch_fits_and_one_more_clip_does_not():
     plan = make_plan(get_config("mvit_b_16x4"), devices=8, device_bytes=80e9)
     assert plan.largest_batch == plan.batch and plan.batch % 8 == 0 and plan.fits
