@@ -66,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a video may have any number of labels, as data.multi_label",
     )
     parser.add_argument(
+        "--images",
+        action="store_true",
+        help="images in place of videos, as an image model is trained on",
+    )
+    parser.add_argument(
         "--clip_seconds",
         type=_seconds,
         metavar="S",
@@ -93,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     mistakes = []
     lists = _load(arguments, mistakes)
     paths = list(dict.fromkeys(path for videos in lists.values() for path in videos.paths))
-    decoded = _decode_all(paths, arguments.workers)
+    decoded = _decode_all(paths, arguments.workers, arguments.images)
     files = [file for file, _ in decoded]
     passed_over = list(dict.fromkeys(e for videos in lists.values() for e in videos.passed_over))
     alike = _look_alikes(decoded, lists)
@@ -101,7 +106,7 @@ def run(arguments: argparse.Namespace) -> None:
         _write(arguments.output, lists, files, passed_over, alike)
 
     more_mistakes, warnings = _findings(arguments.source, lists, alike)
-    lengths = {file.path: file.duration for file in files if file.outcome == "ok"}
+    lengths = {file.path: file.duration for file in files if file.outcome == "ok" and file.duration}
     for side, videos in lists.items():
         outside, doubtful = about_lengths(videos, lengths, arguments.clip_seconds)
         more_mistakes += [f"{side}: {line}" for line in outside]
@@ -157,22 +162,34 @@ class CheckedFile:
     codec: str | None = None
 
 
-def check_file(path: str):
+def check_file(path: str, images: bool = False):
     """Decodes every frame of a video; keeps none. To be run by `DecodeWorkers`.
+
+    Args:
+        path: of the video.
+        images: whether it is an image, if its name says so.
 
     Yields:
         None now and then, so that a long video is not taken for one that hangs; at last
         (CheckedFile, mean of the `look_alikes.thumbnail`s of some frames or None where it failed).
     """
+    from mvit_tf.data.image_file import open_image
+    from mvit_tf.data.lists.entries import is_image
     from mvit_tf.data.lists.look_alikes import moments, thumbnail
     from mvit_tf.data.records.reading import open_source, parse_record_name
     from mvit_tf.data.records.scan import scan_source_steps
     from mvit_tf.data.video.joined import second_file
 
+    names = ("duration", "fps", "width", "height", "codec")  # an image has no time
+    if images and is_image(path):
+        with open_image(path) as image:
+            (pixels,) = image.frames_at_indices([0])
+        known = {name: getattr(image.info, name) for name in names[2:]}
+        yield CheckedFile(path, readable=1.0, **known), thumbnail(pixels)
+        return
     for scan in scan_source_steps(path):
         if scan is None:
             yield None
-    names = ("duration", "fps", "width", "height", "codec")
     known = {name: getattr(scan.info, name) for name in names}
     if scan.num_damaged:
         yield CheckedFile(path, "decode_error", scan.detail, 1 - scan.damaged_share, **known), None
@@ -201,6 +218,7 @@ def _load(arguments, mistakes):
             group_by=arguments.group_by,
             nested=arguments.nested,
             multi_label=arguments.multi_label,
+            images=arguments.images,
             problems=mistakes,
         )
 
@@ -214,14 +232,14 @@ def _load(arguments, mistakes):
     return lists
 
 
-def _decode_all(paths, count):
+def _decode_all(paths, count, images):
     """What `check_file` yields, in the order of the paths."""
     from mvit_tf.data.video.decode_workers import DecodeWorkers
     from mvit_tf.data.video.decoding import DecodeError
 
     def check(path):
         try:
-            *_, checked = workers.run(check_file, path)
+            *_, checked = workers.run(check_file, path, images)
         except DecodeError as error:
             return CheckedFile(path, error.outcome, error.detail), None
         return checked
@@ -325,11 +343,17 @@ def _properties(files):
     opened = [file for file in files if file.codec is not None]
     if not opened:
         return []
-    lengths = [file.duration for file in opened]
-    return [
+    rows = [
         ("codec", _counted(file.codec for file in opened)),
         ("size", _counted(f"{file.width}x{file.height}" for file in opened)),
-        ("frames a second", _counted(f"{file.fps:.4g}" for file in opened)),
+    ]
+    timed = [file for file in opened if file.duration is not None]
+    if not timed:
+        return rows
+    lengths = [file.duration for file in timed]
+    return [
+        *rows,
+        ("frames a second", _counted(f"{file.fps:.4g}" for file in timed)),
         (
             "seconds",
             f"{min(lengths):.2f} to {max(lengths):.2f}, median {statistics.median(lengths):.2f}",

@@ -1,11 +1,10 @@
 """The experiments that come with the package, by name."""
 
-import importlib.resources
 from pathlib import Path
 
-import mvit_tf
 from mvit_tf.errors import UserError, did_you_mean
 from mvit_tf.remote_path import RemotePath, as_path
+from mvit_tf.training.experiment_files import package_configs
 from mvit_tf.urls import is_url
 
 
@@ -23,7 +22,7 @@ def find_config(name: str) -> Path | RemotePath:
         return as_path(name)
     if Path(name).is_file():
         return Path(name)
-    configs = {path.stem: path for path in _folder().glob("*.yaml")}
+    configs = package_configs()
     if name.removesuffix(".yaml") in configs:
         return configs[name.removesuffix(".yaml")]
     if Path(name).is_dir():
@@ -34,9 +33,3 @@ def find_config(name: str) -> Path | RemotePath:
         f"there is no config {name!r}, neither a file nor one of the package; "
         f"{did_you_mean(name.removesuffix('.yaml'), sorted(configs))}"
     )
-
-
-def _folder() -> Path:
-    """Where the YAML files lie: installed in the package, or beside it in a checkout."""
-    installed = Path(str(importlib.resources.files(mvit_tf) / "configs"))
-    return installed if installed.is_dir() else installed.parents[1] / "configs"

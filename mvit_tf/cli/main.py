@@ -16,6 +16,7 @@ from mvit_tf.cli import (
     describe,
     evaluate,
     export,
+    plan,
     predict,
     prepare,
     show_batch,
@@ -25,7 +26,7 @@ from mvit_tf.cli import (
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
 _ON_TENSORFLOW = (demo, train, evaluate, export, predict, show_batch, data_service)
-_COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, convert, weights, benchmark)
+_COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, plan, convert, weights, benchmark)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,8 +2,8 @@
 
   mvit show-batch finetune --params_override=data.train=VIDEOS,data.mixup_alpha=0.8
 
-A row is a clip after cropping, augmentation and mixing, with its labels; noise of random erasing is
-cut off at black and white.
+A row is a clip, or an image, after cropping, augmentation and mixing, with its labels; noise of
+random erasing is cut off at black and white.
 """
 
 import argparse
@@ -52,13 +52,16 @@ def run(arguments: argparse.Namespace) -> None:
 
     experiment = load_experiment(find_config(arguments.experiment), arguments.params_override)
     clips, labels, class_names = first_training_batch(experiment)
+    if experiment.images:
+        clips = clips[:, None]
     pixels = denormalise(clips[:_MAX_CLIPS], experiment.preprocessing())
     rows = [format_label(row, class_names) for row in labels[:_MAX_CLIPS]]
     try:
         plot_clips(pixels, rows, output)
     except OSError as error:
         raise UserError(f"--output={output} cannot be written: {error.strerror}") from error
-    print(f"{output}: {len(rows)} of {len(clips)} clips of the first batch")
+    what = "images" if experiment.images else "clips"
+    print(f"{output}: {len(rows)} of {len(clips)} {what} of the first batch")
 
 
 def format_label(weights, class_names) -> str:

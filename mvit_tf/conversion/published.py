@@ -32,8 +32,8 @@ class PublishedWeights:
         sha256: of the file, or the digits known of it; None where none were published.
         mebibytes: size of the file, None where unknown.
         fields: values of MViTConfig in which the model of the file differs from the named one.
-        preprocessing: `size`, `short_side`, `mean`, `std`, `channel_order`: fields of
-            `mvit_tf.data.transforms.Preprocessing`.
+        preprocessing: `size`, `short_side`, `mean`, `std`, `channel_order` and, of images,
+            `interpolation`: fields of `mvit_tf.data.transforms.Preprocessing`.
         sampling: `num_frames`, `sampling_rate`, `target_fps`, `rule`: how the frames of a clip
             are picked; empty for images.
         views: `temporal` and `spatial` views over which the score was averaged.

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from mvit_tf.data.image_file import open_image
+from mvit_tf.data.lists.entries import is_image
 from mvit_tf.data.records.reading import open_source
 from mvit_tf.data.video.decoding import DecodeError
 
@@ -60,7 +62,7 @@ def training_frames(path, sampling, seed, segment=None, tolerated_damage=0.0):
             before the segment.
     """
     rng = np.random.default_rng(seed)
-    with open_source(path) as video:
+    with _open(path, sampling) as video:
         first, count = segment_range(video, segment)
         indices = sampling.training_indices(count, video.info.fps, rng)
         yield from _frames(video, first + indices[None], sampling, count, tolerated_damage)
@@ -80,7 +82,7 @@ def evaluation_frames(path, sampling, num_clips, segment=None, tolerated_damage=
     Raises:
         DecodeError: as `training_frames`.
     """
-    with open_source(path) as video:
+    with _open(path, sampling) as video:
         first, count = segment_range(video, segment)
         indices = first + sampling.evaluation_indices(count, video.info.fps, num_clips)
         yield from _frames(video, indices, sampling, count, tolerated_damage)
@@ -101,7 +103,7 @@ def clip_parts(path, sampling, num_clips):
     Raises:
         DecodeError: as `training_frames`.
     """
-    with open_source(path) as video:
+    with _open(path, sampling) as video:
         info = video.info
         indices = sampling.evaluation_indices(info.num_frames, info.fps, num_clips)
         padded = _refuse_short(video, sampling, info.num_frames)
@@ -112,6 +114,12 @@ def clip_parts(path, sampling, num_clips):
         yield from video.clips_at_indices(
             [clip[start : start + step] for clip in indices for start in range(0, len(clip), step)]
         )
+
+
+def _open(path, sampling):
+    """`open_source`, or `open_image` for a model of one frame."""
+    one_frame = sampling.num_frames == 1
+    return open_image(path) if one_frame and is_image(path) else open_source(path)
 
 
 def segment_range(video, segment):

@@ -29,6 +29,8 @@ class Preprocessing:
         short_side: int. The shorter side of a frame after the resize that goes before the crop.
         mean, std: three floats each, for pixel values in [0, 1], in `channel_order`.
         channel_order: "rgb", or "bgr" for weights trained on frames read that way.
+        interpolation: of every resize: "bilinear" without antialiasing, as SlowFast resizes
+            videos, or "bicubic" with it, as Pillow does and the ImageNet recipes with it.
 
     Raises:
         UserError: a value out of range.
@@ -39,6 +41,7 @@ class Preprocessing:
     mean: Channels = (0.45, 0.45, 0.45)
     std: PositiveChannels = (0.225, 0.225, 0.225)
     channel_order: Literal["rgb", "bgr"] = "rgb"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self):
         if self.short_side < min(self.size):

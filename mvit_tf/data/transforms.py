@@ -33,10 +33,11 @@ _CROP_TRIES = 10
 def evaluation_preprocess(frames, preprocessing, crop="center"):
     """The one evaluation preprocessing: resize the short side, crop, normalise.
 
-    SlowFast's test transform: bilinear without antialiasing (half-pixel centres), the long side
-    rounded down, the centre offset rounded up (`slowfast/datasets/transform.py`). "left" and
-    "right" lie at the ends of the longer side, so they are the top and the bottom of a frame
-    that is taller than wide. A frame too narrow for the crop is enlarged until it covers it.
+    SlowFast's test transform: bilinear without antialiasing (half-pixel centres) unless
+    `preprocessing` says otherwise, the long side rounded down, the centre offset rounded up
+    (`slowfast/datasets/transform.py`). "left" and "right" lie at the ends of the longer side, so
+    they are the top and the bottom of a frame that is taller than wide. A frame too narrow for the
+    crop is enlarged until it covers it.
 
     Args:
         frames: uint8 tensor (..., T, H, W, 3), RGB; any H and W, known or not.
@@ -54,7 +55,7 @@ def evaluation_preprocess(frames, preprocessing, crop="center"):
     frames = tf.convert_to_tensor(frames)
     flat, lead = _flatten_frames(frames)
     height, width = _resized_size(tf.shape(flat)[1], tf.shape(flat)[2], preprocessing)
-    resized = _bilinear(flat, tf.stack([height, width]))
+    resized = _resize(flat, tf.stack([height, width]), preprocessing)
     crop_height, crop_width = preprocessing.size
     # Along the longer side 0, half or all of what the crop leaves; along the other always half.
     share = {"left": 0.0, "center": 0.5, "right": 1.0}[crop]
@@ -128,7 +129,7 @@ def training_crop(frames, box, preprocessing):
     """
     top, left, height, width = box
     cut = frames[:, top : top + height, left : left + width]
-    return _bilinear(cut, tf.constant(preprocessing.size))
+    return _resize(cut, tf.constant(preprocessing.size), preprocessing)
 
 
 def augment(clip, preprocessing, augmentation, seed):
@@ -231,8 +232,12 @@ def _resized_size(height, width, preprocessing):
     )
 
 
-def _bilinear(frames, size):
-    """Resizes (N, H, W, 3) to `size`: bilinear, half-pixel centres, no antialiasing."""
+def _resize(frames, size, preprocessing):
+    """Resizes (N, H, W, 3) to `size` by half-pixel centres; float32."""
+    if preprocessing.interpolation == "bicubic":
+        # Whole values within the range, which cubic curves leave, as a picture has them.
+        resized = tf.image.resize(frames, size, method="bicubic", antialias=True)
+        return tf.round(tf.clip_by_value(resized, 0.0, 255.0))
     return tf.cast(tf.image.resize(frames, size, method="bilinear", antialias=False), tf.float32)
 
 

@@ -29,6 +29,7 @@ class ExportMetadata:
         multi_label: whether each class has a probability of its own (sigmoid), or all together add
             up to 1 (softmax).
         ensemble_method: what the probabilities of the clips become: "mean", or "max" of each class.
+        image: whether the model takes images, each a clip of one frame without the axis of time.
     """
 
     model_name: str
@@ -38,6 +39,7 @@ class ExportMetadata:
     num_clips: int
     multi_label: bool = False
     ensemble_method: str = "mean"
+    image: bool = False
 
     def check_fit(self, model):
         """Refuses a model that takes other clips or has other classes.
@@ -46,9 +48,12 @@ class ExportMetadata:
             UserError: it does.
         """
         wanted = (self.sampling.num_frames, *self.preprocessing.size, 3)
+        if self.image:
+            wanted = wanted[1:]
         if tuple(model.input_shape[1:]) != wanted:
+            what = "images" if self.image else "clips"
             raise UserError(
-                f"{model.name} takes clips of shape {model.input_shape[1:]}, but sampling and "
+                f"{model.name} takes {what} of shape {model.input_shape[1:]}, but sampling and "
                 f"preprocessing make {wanted}"
             )
         if model.output_shape[-1] != len(self.class_names):
@@ -67,6 +72,7 @@ class ExportMetadata:
             "num_clips": self.num_clips,
             "multi_label": self.multi_label,
             "ensemble_method": self.ensemble_method,
+            "image": self.image,
         }
 
     @classmethod
@@ -80,6 +86,7 @@ class ExportMetadata:
             # Exports of version 0.2 do not say.
             multi_label=values.get("multi_label", False),
             ensemble_method=values.get("ensemble_method", "mean"),
+            image=values.get("image", False),
         )
 
 
@@ -90,15 +97,17 @@ def model_metadata(
 
     Args:
         model: an `MViT`.
-        num_clips: clips of a video; by default five, one for the sampling rule "segments".
+        num_clips: clips of a video; by default five, one for the sampling rule "segments" and
+            for an image model, which has no other.
         ensemble_method: see `ExportMetadata`.
 
     Raises:
-        UserError: it takes images, or does not know them, or what it says does not fit it.
+        UserError: it does not know them, or what it says does not fit it.
     """
-    if len(model.input_shape) != 5:
-        raise UserError(f"{model.name} takes images of {model.input_shape[1:]}, not videos")
-    names = ("preprocessing", "sampling", "class_names")
+    image = len(model.input_shape) == 4
+    names = (
+        ("preprocessing", "class_names") if image else ("preprocessing", "sampling", "class_names")
+    )
     missing = [f"model.{name}" for name in names if getattr(model, name, None) is None]
     if missing:
         raise UserError(
@@ -106,16 +115,20 @@ def model_metadata(
             f"{', '.join(missing)}. Published weights of all classes bring them "
             "(create_model(..., weights=SET)), and .keras files keep them"
         )
+    sampling = model.sampling
+    if image:
+        sampling, num_clips = ClipSampling(num_frames=1), 1
     if num_clips is None:
-        num_clips = 1 if model.sampling.rule == "segments" else _NUM_CLIPS
+        num_clips = 1 if sampling.rule == "segments" else _NUM_CLIPS
     metadata = ExportMetadata(
         model_name=model.name,
         class_names=tuple(model.class_names),
         preprocessing=model.preprocessing,
-        sampling=model.sampling,
+        sampling=sampling,
         num_clips=num_clips,
         multi_label=getattr(model, "multi_label", False),
         ensemble_method=ensemble_method,
+        image=image,
     )
     metadata.check_fit(model)
     return metadata

@@ -159,6 +159,7 @@ class ModelPredictor(VideoPredictor):
         return (frames[picks] for picks in facts.picks)
 
     def _probabilities(self, frames):
+        frames = frames[:, 0] if self.metadata.image else frames
         logits = self._model(keras.ops.convert_to_tensor(frames), training=False)
         return self._activation(keras.ops.convert_to_numpy(logits)).numpy()
 
@@ -189,7 +190,11 @@ class SavedModelPredictor(VideoPredictor):
         return whole_clips(decoded)
 
     def _probabilities(self, frames):
-        return self._serve(frames=tf.constant(frames))["probabilities"].numpy()
+        if self.metadata.image:
+            answer = self._serve(images=tf.constant(frames[:, 0]))
+        else:
+            answer = self._serve(frames=tf.constant(frames))
+        return answer["probabilities"].numpy()
 
 
 def open_predictor(path: str | os.PathLike) -> VideoPredictor:

@@ -4,7 +4,8 @@
 
 The versions are integers, as TF Serving wants them. The signature `serving_default`:
 
-    frames: uint8 [B, T, H, W, 3], any B, T, H and W, RGB
+    frames: uint8 [B, T, H, W, 3], any B, T, H and W, RGB; of an image model
+            images: uint8 [B, H, W, 3]
     -> probabilities: float32 [B, K], adding up to 1 unless the model is a multi-label one
        logits:        float32 [B, K]
        classes:       string [B, K], the class names in the order of the columns
@@ -97,7 +98,7 @@ def export_saved_model(
     the graph is copied last, without which TensorFlow Serving does not load a version.
 
     Args:
-        model: normalised float frames (B, T, H, W, 3) -> logits (B, K).
+        model: normalised float frames (B, T, H, W, 3) or images (B, H, W, 3) -> logits (B, K).
         directory: the export directory, made if missing.
         class_names: the K class names in the order of the logits.
         preprocessing: what evaluation does to the frames.
@@ -121,6 +122,7 @@ def export_saved_model(
         num_clips=num_clips,
         multi_label=multi_label,
         ensemble_method=ensemble_method,
+        image=len(model.input_shape) == 4,
     )
     metadata.check_fit(model)
     directory = as_path(directory)
@@ -146,7 +148,7 @@ def export_saved_model(
         archive.add_endpoint(
             SIGNATURE,
             _serving_function(call, metadata),
-            input_signature=[tf.TensorSpec([None, None, None, None, 3], tf.uint8, name="frames")],
+            input_signature=[_input_spec(metadata)],
         )
         # `track` keeps variables and lookup tables only: an asset hangs on the root itself.
         archive._tf_trackable.metadata = tf.saved_model.Asset(str(asset))
@@ -159,12 +161,19 @@ def export_saved_model(
     return target
 
 
+def _input_spec(metadata: ExportMetadata) -> tf.TensorSpec:
+    if metadata.image:
+        return tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+    return tf.TensorSpec([None, None, None, None, 3], tf.uint8, name="frames")
+
+
 def _serving_function(call: Callable, metadata: ExportMetadata) -> Callable:
     activation = tf.nn.sigmoid if metadata.multi_label else tf.nn.softmax
 
     def serve(frames):
-        clips = temporal_subsample(frames, metadata.sampling.num_frames)
-        inputs = evaluation_preprocess(clips, metadata.preprocessing, crop="center")
+        if not metadata.image:
+            frames = temporal_subsample(frames, metadata.sampling.num_frames)
+        inputs = evaluation_preprocess(frames, metadata.preprocessing, crop="center")
         logits = tf.cast(call(inputs), tf.float32)
         # One row of names per clip: the row format of TF Serving's REST interface wants every
         # output to have the batch dimension.

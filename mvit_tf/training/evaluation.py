@@ -143,9 +143,10 @@ class ViewPredictor:
     def _padded_batches(self, views: tf.data.Dataset):
         def pad(batch, video_index):
             lacking = self.batch_size - tf.shape(batch)[0]
-            batch = tf.pad(batch, [[0, lacking]] + [[0, 0]] * 4)
+            axes = batch.shape.rank - 1
+            batch = tf.pad(batch, [[0, lacking]] + [[0, 0]] * axes)
             video_index = tf.pad(video_index, [[0, lacking]], constant_values=_PADDING)
-            batch = tf.ensure_shape(batch, [self.batch_size, *[None] * 4])
+            batch = tf.ensure_shape(batch, [self.batch_size, *[None] * axes])
             return batch, tf.ensure_shape(video_index, [self.batch_size])
 
         padded = views.map(pad).prefetch(1)

@@ -18,9 +18,11 @@ from mvit_tf.data.preprocessing import Augmentation, Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import FormerNameWarning, UserError, did_you_mean
 from mvit_tf.files import write_text_atomically
+from mvit_tf.geometry import CHANNELS
 from mvit_tf.models import MViTConfig, get_config
 from mvit_tf.remote_path import as_path
-from mvit_tf.training.experiment_text import OVERRIDE_SOURCE, parse_overrides, read_yaml
+from mvit_tf.training.experiment_files import BASE, read_with_bases
+from mvit_tf.training.experiment_text import OVERRIDE_SOURCE, parse_overrides
 from mvit_tf.training.sections import (
     DERIVED_MODEL_FIELDS,
     RENAMED_MODEL_FIELDS,
@@ -45,14 +47,21 @@ class Experiment(hyperparams.Config):
     def model_config(self, num_classes: int) -> MViTConfig:
         """The config of the model for so many classes."""
         fields = self.model.overrides.as_dict()
+        named = get_config(self.model.name)
         if self.model.input_shape is not None:
-            fields["input_shape"] = self.model.input_shape
-        return get_config(self.model.name).replace(num_classes=num_classes, **fields)
+            shape = self.model.input_shape
+            fields["input_shape"] = shape[1:] if named.image and shape[0] == 1 else shape
+        return named.replace(num_classes=num_classes, **fields)
+
+    @property
+    def images(self) -> bool:
+        """Whether the model takes images, which are clips of one frame everywhere else."""
+        return self.model_config(num_classes=1).image
 
     @property
     def clip_shape(self) -> tuple[int, int, int]:
-        """(T, H, W) of the model's input."""
-        return (self.model.input_shape or get_config(self.model.name).input_shape)[:3]
+        """(T, H, W) of the model's input; T is 1 for images."""
+        return (self.model.input_shape or (1, *get_config(self.model.name).input_shape))[-4:-1]
 
     def clip_sampling(self) -> ClipSampling:
         """Which frames of a video make a clip."""
@@ -82,10 +91,13 @@ _CHECKER = pydantic.TypeAdapter(Experiment)
 def load_experiment(config_file: str | Path | None = None, overrides: str = "") -> Experiment:
     """Reads a YAML file, then the overrides, over the defaults.
 
+    The key `base` of a file names another that is read before it: an experiment of the package
+    ("kinetics400_mvit_b_16x4"), or a file by its path from the folder of the one that names it.
     A form of an older version is taken with a `FormerNameWarning` that names the new one.
 
     Args:
-        config_file: YAML with the sections `model`, `data`, `train`; `None` for defaults only.
+        config_file: YAML with the sections `model`, `data`, `train`, and maybe `base`; `None` for
+            defaults only.
         overrides: `"train.epochs=3,data.train=/videos"`, or YAML of the file's form.
 
     Raises:
@@ -94,7 +106,7 @@ def load_experiment(config_file: str | Path | None = None, overrides: str = "") 
     text_keys = _text_keys()
     given = {}
     if config_file is not None:
-        given[str(config_file)] = read_yaml(config_file, text_keys)
+        given.update(read_with_bases(config_file, text_keys))
     given[OVERRIDE_SOURCE] = parse_overrides(overrides, text_keys)
     merged = {}
     for source, values in given.items():
@@ -172,6 +184,8 @@ def _known_keys(values: dict[str, Any], source: str) -> dict[str, dict[str, Any]
     """The sections that hold anything, with today's names and forms of keys."""
     sections = {}
     for section, keys in values.items():
+        if section == BASE:
+            raise UserError(f"{source}: base={keys} can only stand in a config file, at its top")
         if section not in _SECTIONS:
             raise UserError(f"{source}: unknown section '{section}'; {_nearest_key(section)}")
         if keys is None:
@@ -200,7 +214,9 @@ def _nearest_key(word: str, section: str | None = None) -> str:
 
 def _renew_model_keys(keys: dict[str, Any], source: str):
     shape = keys.get("input_shape")
-    if isinstance(shape, list) and len(shape) == 3:
+    if isinstance(shape, list) and len(shape) == 3 and shape[-1] == CHANNELS:
+        keys["input_shape"] = [1, *shape]  # of an image model
+    elif isinstance(shape, list) and len(shape) == 3:
         keys["input_shape"] = [*shape, 3]
         _warn(f"{source}: model.input_shape={shape} is now written {keys['input_shape']}")
     if keys.get("overrides") is None:
@@ -236,10 +252,7 @@ def _check_combinations(experiment: Experiment, source: str):
         key = "model." if str(error).startswith("input_shape") else ""
         raise UserError(f"{source}: {key}{error}") from error
     if config.image:
-        raise UserError(
-            f"{source}: model.name={experiment.model.name} is an image model; train.py trains "
-            "on videos"
-        )
+        _check_image_keys(experiment, source)
     try:
         experiment.clip_sampling()
         experiment.preprocessing()
@@ -298,6 +311,22 @@ def _check_combinations(experiment: Experiment, source: str):
             raise UserError(
                 f"{source}: train.{name}={getattr(train, name):g} must not exceed "
                 f"train.learning_rate={train.learning_rate:g}"
+            )
+
+
+def _check_image_keys(experiment: Experiment, source: str):
+    """Refuses what an image model has no use for."""
+    data, name = experiment.data, experiment.model.name
+    if data.evaluation_clips != 1:
+        raise UserError(
+            f"{source}: data.evaluation_clips={data.evaluation_clips} must be 1, as "
+            f"model.name={name} is an image model"
+        )
+    for key in ("shuffle_frames", "service", "tfds_name"):
+        if getattr(data, key):
+            raise UserError(
+                f"{source}: data.{key}={getattr(data, key)} is for videos, and model.name={name} "
+                f"is an image model; leave it out"
             )
 
 

@@ -21,6 +21,9 @@ from mvit_tf.errors import UserError
 from mvit_tf.training.experiment import Experiment
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
 
+# Decoded in milliseconds, and not by FFmpeg, whose leaks a new worker is for.
+_IMAGES_PER_WORKER = 100_000
+
 
 def training_clips(
     experiment: Experiment,
@@ -43,7 +46,8 @@ def training_clips(
         shard: (index, number): the share of each batch that one of several machines takes.
 
     Returns:
-        Batches of float32 (B, T, H, W, 3) and float32 (B, K), zeros and ones or mixed.
+        Batches of float32 (B, T, H, W, 3), for an image model (B, H, W, 3), and float32 (B, K),
+        zeros and ones or mixed.
 
     Raises:
         UserError: too few videos for a batch, or none that can be decoded; a tf.data service,
@@ -90,7 +94,7 @@ def training_clips(
             tolerated_damage=experiment.data.tolerated_damage,
         )
     if not augmentation.mixes:
-        return batches
+        return _without_time(batches) if experiment.images else batches
     if shard[1] > 1 and batch_size // repeats // shard[1] % 2:
         raise UserError(
             "data.mixup_alpha and data.cutmix_alpha mix the clips of a batch in pairs: "
@@ -98,7 +102,8 @@ def training_clips(
             f"{shard[1]} machines, or both of them 0"
         )
     numbers = training_steps(start_step, epochs * steps, skipped_steps)
-    return mix_batches(batches, augmentation, seed=experiment.data.seed, steps=numbers)
+    batches = mix_batches(batches, augmentation, seed=experiment.data.seed, steps=numbers)
+    return _without_time(batches) if experiment.images else batches
 
 
 def validation_views(
@@ -111,8 +116,11 @@ def validation_views(
     num_clips: int,
     num_crops: int,
 ) -> tf.data.Dataset:
-    """Views to score a model on, see `mvit_tf.data.pipeline.evaluation_views`."""
-    return evaluation_views(
+    """Views to score a model on, see `mvit_tf.data.pipeline.evaluation_views`.
+
+    Those of an image model are without the axis of time.
+    """
+    views = evaluation_views(
         videos,
         sampling=experiment.clip_sampling(),
         preprocessing=experiment.preprocessing(),
@@ -124,6 +132,12 @@ def validation_views(
         num_parallel=experiment.data.decode_threads,
         tolerated_damage=experiment.data.tolerated_damage,
     )
+    return _without_time(views) if experiment.images else views
+
+
+def _without_time(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Clips of one frame (B, 1, H, W, 3) as images (B, H, W, 3)."""
+    return batches.map(lambda clips, *others: (clips[:, 0], *others))
 
 
 def decode_workers(experiment: Experiment):
@@ -132,15 +146,16 @@ def decode_workers(experiment: Experiment):
     count = available_processors() if data.decode_workers is None else data.decode_workers
     if not count:
         return contextlib.nullcontext()
-    return DecodeWorkers(count, time_limit=data.decode_time_limit)
+    options = {"videos_per_worker": _IMAGES_PER_WORKER} if experiment.images else {}
+    return DecodeWorkers(count, time_limit=data.decode_time_limit, **options)
 
 
 def first_training_batch(experiment: Experiment) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """What the model sees in the first step of training.
 
     Returns:
-        (clips, labels, class_names): float32 (B, T, H, W, 3) as the model takes them, float32
-        (B, K), zeros and ones or mixed, and the K names.
+        (clips, labels, class_names): float32 (B, T, H, W, 3) or (B, H, W, 3) as the model takes
+        them, float32 (B, K), zeros and ones or mixed, and the K names.
 
     Raises:
         UserError: of anything that the person at the keyboard can put right.

@@ -126,4 +126,5 @@ def _load(experiment, source, class_names, *, split, by):
         group_by=by,
         nested=data.nested,
         multi_label=data.multi_label,
+        images=experiment.images,
     )

@@ -84,7 +84,8 @@ class ModelSection(hyperparams.Config):
 
     Attributes:
         name: a name of `mvit_tf.list_models()`.
-        input_shape: `[T, H, W, 3]` of a clip; `None` takes the named model's own.
+        input_shape: `[T, H, W, 3]` of a clip, or `[H, W, 3]` of an image, which is kept as
+            `[1, H, W, 3]`; `None` takes the named model's own.
         overrides: other `MViTConfig` fields, by name.
         initial_weights: a published set ("kinetics400"; `mvit weights` lists them), a PyTorch
             checkpoint, a `.weights.h5` file, or a model directory whose best checkpoint is
@@ -108,13 +109,14 @@ class DataSection(_ClipKeys):
     """Which videos, how clips are taken from them, and how frames become model input.
 
     The fields of `ClipSampling`, `Preprocessing` and `Augmentation` are keys too: sampling_rate,
-    target_fps, sampling_rule (`ClipSampling.rule`); short_side, mean, std, channel_order; scale,
-    ratio, flip, rand_augment, color_jitter, grayscale, blur, blur_sigma, random_erasing,
-    mixup_alpha, cutmix_alpha, mixup_switch_prob, mixup_prob.
+    target_fps, sampling_rule (`ClipSampling.rule`); short_side, mean, std, channel_order,
+    interpolation; scale, ratio, flip, rand_augment, color_jitter, grayscale, blur, blur_sigma,
+    random_erasing, mixup_alpha, cutmix_alpha, mixup_switch_prob, mixup_prob.
 
     Attributes:
         train: training videos: a folder with one folder per class, a list in a form of
-            `mvit_tf.data.lists.list_formats`, or a record set (docs/records.md).
+            `mvit_tf.data.lists.list_formats`, or a record set (docs/records.md). For an image
+            model images in place of videos; a list may name videos too, of which it takes a frame.
         validation: validation videos, in any of these forms.
         tfds_name: a video set of TensorFlow Datasets, such as "ucf101", in place of `train`; its
             split is `train_split`, and held out is `validation_split`, if that is set.

@@ -211,7 +211,7 @@ def test_an_experiment_saved_by_version_0_1_is_read_with_the_new_forms_named(tmp
         ("model.overrides.depths=3", "model.overrides.depths must be a list of int values, got 3"),
         ("model.overrides.drop_path_rate=1.5", "drop_path_rate must be in [0, 1), got 1.5"),
         ("model.name=mvit_b16x4", "unknown model 'mvit_b16x4'; did you mean 'mvit_b_16x4'?"),
-        ("model.name=mvit_b_16", "mvit_b_16 is an image model"),
+        ("model.name=mvit_b_16", "must be 1, as model.name=mvit_b_16 is an image model"),
         (
             "model.input_shape=[8,65,64,3]",
             "model.input_shape=(8, 65, 64, 3): H = 65 must be a multiple of 4",

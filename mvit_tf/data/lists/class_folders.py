@@ -1,12 +1,14 @@
-"""Folders of videos, one for each class."""
+"""Folders of videos or images, one for each class."""
 
 import os
 
 from mvit_tf.data.lists.class_names import loose_spelling, one_spelling, shortened
 from mvit_tf.data.lists.entries import (
+    IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
     Entry,
     Listing,
+    is_image,
     is_split_name,
     is_training_name,
     is_video,
@@ -17,7 +19,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.urls import is_url, join
 
 
-def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
+def read_class_folders(root, *, class_names=None, nested=False, images=False, fault=refuse):
     """Reads ``root/<class>/<video>``; the classes are the sorted names of the folders.
 
     The root may be a URL of an object store.
@@ -32,6 +34,7 @@ def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
             names, e.g. that of a trained model; a class may then lack a folder.
         nested: bool. Take the videos of folders within class folders too; links to folders are
             not followed.
+        images: bool. Take images (`entries.IMAGE_EXTENSIONS`) instead of videos.
         fault: function of a message, for a class folder that cannot be used.
 
     Returns:
@@ -49,8 +52,8 @@ def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
     folders, passed_over = _class_folders(root) if remote is None else remote.class_folders()
     if not folders:
         raise UserError(
-            f"{root}: no class folders in it; put the videos of each class into a subfolder "
-            "named after the class"
+            f"{root}: no class folders in it; put the {'images' if images else 'videos'} of each "
+            "class into a subfolder named after the class"
         )
     _refuse_splits(root, folders)
     names = tuple(class_names) if class_names is not None else tuple(sorted(folders))
@@ -68,11 +71,12 @@ def read_class_folders(root, *, class_names=None, nested=False, fault=refuse):
         folder = join(root, folders[name])
         not_taken = []
         if remote is None:
-            videos = list(_videos(folder, nested, not_taken, fault))
+            videos = list(_videos(folder, nested, images, not_taken, fault))
         else:
-            videos = remote.videos(folders[name], nested, not_taken)
+            videos = remote.videos(folders[name], nested, images, not_taken)
         if not videos:
-            fault(f"{folder}: no videos in this class folder{_why(not_taken)}")
+            what = "images" if images else "videos"
+            fault(f"{folder}: no {what} in this class folder{_why(not_taken, images)}")
         entries += [Entry(path, name, path) for path in videos]
         passed_over += not_taken
     return Listing(entries, class_names=names, passed_over=tuple(passed_over))
@@ -114,23 +118,24 @@ def _class_folders(root):
     return folders, passed_over
 
 
-def _videos(folder, nested, passed_over, fault):
-    """Yields the paths of the videos of a class folder, sorted by name."""
+def _videos(folder, nested, images, passed_over, fault):
+    """Yields the paths of the videos (or images) of a class folder, sorted by name."""
     try:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         fault(f"{folder}: cannot be read: {error.strerror}")
         return
+    is_wanted = is_image if images else is_video
     for entry in found:
         if _hidden(entry.name):
             continue
         # By os.path, as an entry's own `is_dir` raises on a link that leads to itself.
         if os.path.isdir(entry.path):
             if nested and not entry.is_symlink():
-                yield from _videos(entry.path, nested, passed_over, fault)
+                yield from _videos(entry.path, nested, images, passed_over, fault)
             else:
                 passed_over.append((entry.path, "linked folder" if nested else "nested folder"))
-        elif is_video(entry.name) and (os.path.isfile(entry.path) or entry.is_symlink()):
+        elif is_wanted(entry.name) and (os.path.isfile(entry.path) or entry.is_symlink()):
             yield entry.path
         else:
             extension = os.path.splitext(entry.name)[1]
@@ -139,11 +144,12 @@ def _videos(folder, nested, passed_over, fault):
             passed_over.append((entry.path, _dead(entry) or special or unknown))
 
 
-def _why(not_taken):
+def _why(not_taken, images):
     if any(reason == "nested folder" for _, reason in not_taken):
-        return ", only folders; nested=true takes the videos in them"
+        return f", only folders; nested=true takes the {'images' if images else 'videos'} in them"
+    extensions = IMAGE_EXTENSIONS if images else VIDEO_EXTENSIONS
     return (
-        f" (looked for {shortened(VIDEO_EXTENSIONS)}; it holds {len(not_taken)} other entries); "
+        f" (looked for {shortened(extensions)}; it holds {len(not_taken)} other entries); "
         "add some or remove the folder"
     )
 

@@ -11,6 +11,10 @@ VIDEO_EXTENSIONS = (
     ".3g2", ".asf", ".divx", ".f4v", ".gif", ".m2ts", ".mpe", ".mts", ".mxf", ".nut", ".ogm",
     ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".y4m",
 )  # fmt: skip
+# Of images that Pillow reads. A GIF is a video for video models, for image models its first frame.
+IMAGE_EXTENSIONS = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".jpe", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 
 _TRAINING_NAMES = ("train", "training", "trn", "tr")
 _HELD_OUT_NAMES = (
@@ -78,6 +82,11 @@ def is_split_name(name):
 def is_video(name):
     """Whether a file of this name is taken for a video."""
     return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+
+
+def is_image(name):
+    """Whether a file of this name is taken for an image, where images are wanted."""
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
 
 
 def refuse(message):

@@ -30,6 +30,7 @@ from mvit_tf.data.lists.class_names import load_class_names, one_spelling, read_
 from mvit_tf.data.lists.entries import (
     Entry,
     Listing,
+    is_image,
     is_split_name,
     is_training_name,
     is_video,
@@ -165,7 +166,9 @@ def _plain_entries(file, root, text, separator, multi_label, fault):
         commas = separator is None and "," in tail and not (found and tail.startswith('"'))
         # One that has another separator, and labels of several words or blanks around them.
         other = separator is None and (
-            "\t" in path or path.endswith((",", ";")) or (";" in path and not is_video(path))
+            "\t" in path
+            or path.endswith((",", ";"))
+            or (";" in path and not _is_video_or_image(path))
         )
         if commas or other or not path or not label:
             shown = "white space" if separator is None else repr(separator)
@@ -174,7 +177,7 @@ def _plain_entries(file, root, text, separator, multi_label, fault):
                 "the columns in a first line, such as path,label"
             )
             hint = hint if commas or other or ";" in line else ""
-            hint = "; it has no label" if is_video(line) and "," not in line else hint
+            hint = "; it has no label" if _is_video_or_image(line) and "," not in line else hint
             fault(
                 f"{file}, line {number}: expected 'path label' with {shown} between, "
                 f"got {line!r}{hint}"
@@ -192,6 +195,10 @@ def _file(root, path):
     if "\\" in path and os.sep == "/" and (is_url(full) or not os.path.lexists(full)):
         return join(root, path.replace("\\", "/"))
     return full
+
+
+def _is_video_or_image(name):
+    return is_video(name) or is_image(name)
 
 
 def _unquoted(text):
@@ -223,7 +230,7 @@ def _delimiter_of_header(file, text, separator):
         except csv.Error:
             continue
         # A plain line, whose path holds a word that is a column elsewhere.
-        if any(map(is_video, fields)):
+        if any(map(_is_video_or_image, fields)):
             continue
         columns = _column_names(fields)
         path = first_column(columns, PATH_COLUMNS + ID_COLUMNS)
@@ -328,7 +335,7 @@ def _of_records(file, root, columns, records, extension, multi_label, fault):
                 given = f" ({written})" if written else ""
                 raise UserError(f"no {label_column} is given{given}")
             label, intervals = _label(label_column, written, multi_label)
-            if id_column and not is_video(name):
+            if id_column and not _is_video_or_image(name):
                 path, segment = _file_of_id(files, name, segment, root, extension)
             else:
                 path = _file(root, name)

@@ -3,7 +3,7 @@
 import os
 
 from mvit_tf.data.lists.class_names import one_spelling
-from mvit_tf.data.lists.entries import is_video
+from mvit_tf.data.lists.entries import is_image, is_video
 from mvit_tf.data.remote import files_under
 from mvit_tf.errors import UserError
 from mvit_tf.urls import join
@@ -39,15 +39,17 @@ class RemoteFolders:
                 passed_over.append((join(self._root, first), "not in a class folder"))
         return folders, passed_over
 
-    def videos(self, folder, nested, passed_over):
-        """The URLs of the videos of a class folder, sorted by name.
+    def videos(self, folder, nested, images, passed_over):
+        """The URLs of the videos, or of the images, of a class folder, sorted by name.
 
         Args:
             folder: str, its name.
             nested: bool. Take the videos of folders within it too.
+            images: bool. Take images instead.
             passed_over: list, to which (path, reason) of all else is added.
         """
         videos, skipped = [], {}
+        is_wanted = is_image if images else is_video
         for first, *rest in self._files:
             if first != folder or not rest:
                 continue
@@ -55,7 +57,7 @@ class RemoteFolders:
             extension = os.path.splitext(rest[-1])[1]
             if len(rest) > 1 and not nested:
                 skipped[join(self._root, f"{first}/{rest[0]}")] = "nested folder"
-            elif is_video(rest[-1]):
+            elif is_wanted(rest[-1]):
                 videos.append(path)
             else:
                 skipped[path] = f"unknown extension {extension}" if extension else "no extension"

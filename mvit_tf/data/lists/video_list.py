@@ -165,6 +165,7 @@ def load_video_list(
     group_by=None,
     nested=False,
     multi_label=False,
+    images=False,
     problems=None,
 ):
     """Reads class folders (`class_folders`) or a list in any form of `list_formats`.
@@ -183,6 +184,7 @@ def load_video_list(
         nested: bool. Take the videos of folders within class folders too.
         multi_label: bool. A video may have any number of labels; how a list writes them is said
             in `list_formats`.
+        images: bool. Of class folders, take the images instead of the videos.
         problems: optional list of str. Mistakes of single lines and class folders are added to
             it and what they concern is left out, where otherwise the first one is raised.
 
@@ -208,7 +210,9 @@ def load_video_list(
     elif records is not None:
         listing = read_records(source, records, multi_label)
     elif in_folders:
-        listing = read_class_folders(source, class_names=class_names, nested=nested, fault=fault)
+        listing = read_class_folders(
+            source, class_names=class_names, nested=nested, images=images, fault=fault
+        )
     elif in_list:
         listing = read_list(
             source, root=root, separator=separator, multi_label=multi_label, fault=fault

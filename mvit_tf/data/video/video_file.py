@@ -96,7 +96,7 @@ def open_container(path):
         DecodeError: not a video file; of a URL also whenever it cannot be read further.
     """
     # The prefix keeps FFmpeg from taking a name such as "concat:x" for a protocol.
-    file = _RemoteVideo(path) if is_url(path) else f"file:{path}"
+    file = RemoteVideo(path) if is_url(path) else f"file:{path}"
     try:
         container = av.open(file, metadata_errors="replace")
     except av.FFmpegError as error:
@@ -108,7 +108,7 @@ def open_container(path):
     return container
 
 
-class _RemoteVideo(RemoteFile):
+class RemoteVideo(RemoteFile):
     """A `RemoteFile` whose errors are those of the video; PyAV lets them pass."""
 
     def __init__(self, url):
