@@ -74,6 +74,9 @@ _TRAINING_KEYS = (
     "train.batch_size",
     "train.dtype",
     "train.seed",
+    "train.freeze_blocks",
+    "train.lora_rank",
+    "train.probe",
 )
 
 

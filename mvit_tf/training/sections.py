@@ -203,6 +203,15 @@ class TrainSection(hyperparams.Config):
         jit_compile: compile the training step by XLA; one device only.
         steps_per_execution: training steps per call of the compiled function; one device only.
         seed: of the initial weights, dropout and stochastic depth.
+        freeze_blocks: so many blocks, from the first, are not trained, nor are patch embedding,
+            class token and positions before them; the number of all blocks leaves the last norm
+            and the head to train. 0 trains everything.
+        lora_rank: train low-rank updates of the blocks' dense layers (LoRA, arXiv 2106.09685) and
+            the head, and nothing else; with `freeze_blocks` not those of its blocks. 8 is a
+            common rank. The best checkpoint and what is exported are ordinary models.
+        probe: train the head alone, on features of the model that are computed once (linear
+            probe), see `mvit_tf.training.probe`; of this section only `batch_size`, `dtype`
+            and `seed` count then.
     """
 
     epochs: Count = 200
@@ -221,3 +230,6 @@ class TrainSection(hyperparams.Config):
     jit_compile: bool = False
     steps_per_execution: Count = 1
     seed: Seed = 0
+    freeze_blocks: Annotated[int, Field(ge=0)] = 0
+    lora_rank: Count | None = None
+    probe: bool = False

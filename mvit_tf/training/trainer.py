@@ -25,6 +25,7 @@ from mvit_tf.training.evaluation import EvaluationReport
 from mvit_tf.training.experiment import Experiment, load_experiment
 from mvit_tf.training.experiment_clips import decode_workers, training_clips
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
+from mvit_tf.training.freezing import select_trained
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport
@@ -105,6 +106,8 @@ def _train(experiment, directory, strategy):
         if resumed is None and experiment.model.initial_weights is not None:
             source = initial_weights(experiment)
             load_initial_weights(model, source, reset_head=experiment.model.reset_head)
+        untrained = resumed is None and experiment.model.initial_weights is None
+        select_trained(model, settings, random_weights=untrained)
         compile_training_model(model, experiment, steps)
         if resumed is not None:
             restore(model, resumed[0])
