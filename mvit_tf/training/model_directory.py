@@ -10,6 +10,8 @@ outcomes.jsonl            what became of each training video asked for
 evaluation.json           the multi-view evaluation
 plots/                    training curves; confusion matrix, or average precision of each class
 export/<version>/         SavedModels
+features/                 of a linear probe: what its head is trained on; may be deleted
+probe.json                likewise: how strongly the head is held small, and how that was chosen
 """
 
 import contextlib

@@ -30,6 +30,7 @@ from mvit_tf.training.initial_weights import initial_weights, load_initial_weigh
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport
 from mvit_tf.training.precision import slow_bfloat16
+from mvit_tf.training.probe import train_probe
 from mvit_tf.training.scoring import evaluate, validator
 from mvit_tf.training.training_model import build_training_model, compile_training_model
 
@@ -86,7 +87,8 @@ def train(
 ):
     """Trains, or goes on with what `directory` holds, to `train.epochs`."""
     with directory.locked():
-        _train(experiment, directory, strategy)
+        run_training = train_probe if experiment.train.probe else _train
+        run_training(experiment, directory, strategy)
 
 
 def _train(experiment, directory, strategy):

@@ -28,7 +28,7 @@ def test_a_file_of_ones_own_comes_first(tmp_path, monkeypatch):
     ("name", "message"),
     [
         ("finetun", "no config 'finetun', .* did you mean 'finetune'?"),
-        ("imagenet", "no config 'imagenet', .* known: demo, finetune, kinetics400_mvit_b_16x4"),
+        ("imagenet", "no config 'imagenet', .* known: demo, finetune, kinetics400_mvit_b_16x4, "),
         ("configs/absent.yaml", "config file configs/absent.yaml does not exist"),
         (".", "config file . is a folder; give a YAML file in it"),
     ],
