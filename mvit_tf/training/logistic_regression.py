@@ -11,8 +11,6 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
 _MOST_ITERATIONS = 2000
-# Largest entry of the gradient at which the optimum counts as found.
-_GRADIENT = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +42,7 @@ def fit_logistic_regression(
     l2: float,
     multi_label: bool = False,
     start: LinearHead | None = None,
+    tolerance: float = 1e-6,
 ) -> LinearHead:
     """The head of least loss.
 
@@ -54,6 +53,7 @@ def fit_logistic_regression(
         l2: strength of the penalty, above 0. Biases have none.
         multi_label: a sigmoid for each class, the losses summed, instead of one softmax.
         start: where to begin, such as the optimum of another `l2`.
+        tolerance: largest entry of the gradient at which the optimum counts as found.
     """
     shape = features.shape[1], targets.shape[1]
     if start is None:
@@ -79,7 +79,7 @@ def fit_logistic_regression(
         jac=True,
         method="L-BFGS-B",
         # By the gradient alone: a small step is not yet the optimum.
-        options={"maxiter": _MOST_ITERATIONS, "gtol": _GRADIENT, "ftol": 0.0},
+        options={"maxiter": _MOST_ITERATIONS, "gtol": tolerance, "ftol": 0.0},
     )
     return LinearHead(found.x[: -shape[1]].reshape(shape), found.x[-shape[1] :])
 

@@ -21,7 +21,7 @@ from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_json_lines, write_text_atomically
 from mvit_tf.training.checkpoints import Progress
-from mvit_tf.training.evaluation import make_report
+from mvit_tf.training.evaluation import EvaluationReport, make_report
 from mvit_tf.training.experiment import Experiment
 from mvit_tf.training.experiment_clips import decode_workers
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
@@ -34,15 +34,17 @@ from mvit_tf.training.logistic_regression import (
     standardisation,
 )
 from mvit_tf.training.model_directory import ModelDirectory
-from mvit_tf.training.multi_label_report import make_multi_label_report
+from mvit_tf.training.multi_label_report import MultiLabelReport, make_multi_label_report
 from mvit_tf.training.training_model import build_training_model
 
 # Strengths of L2 to choose from, the strongest first: each optimum is the start of the next.
-L2_STRENGTHS = tuple(10.0**power for power in np.arange(2, -5.5, -0.5))
+L2_STRENGTHS = tuple(10.0**power for power in np.arange(2, -4.5, -0.5))
 # Where no videos can be held out.
 DEFAULT_L2 = 1e-2
 _HELD_OUT_SHARE = 0.2
 _HELD_OUT_TIMES = 5
+# To choose a strength the heads need not be exact.
+_ROUGH, _EXACT = 1e-4, 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,7 @@ def train_probe(
     )
     score, loss = None, None
     if held_out is not None:
-        report = _report(experiment, probe.head, held_out, validation, ledgers["validation"])
+        report = score_features(experiment, probe.head, held_out, validation, ledgers["validation"])
         score, loss = report.score, report.loss
     directory.checkpoints.save(model, Progress().after_epoch(score, loss))
     scored = "no validation" if score is None else f"{score:.1%} on validation"
@@ -154,9 +156,32 @@ def fit_probe(
     held_out = _held_out_losses(features, videos, targets, weights, seed)
     l2 = min(held_out, key=held_out.get) if held_out else DEFAULT_L2
     everything = np.ones(len(targets), bool)
-    strengths = [strength for strength in L2_STRENGTHS if strength >= l2]
-    *_, (_, head) = _heads(features, targets, weights, everything, strengths, videos.multi_label)
+    ((_, head),) = _heads(features, targets, weights, everything, [l2], videos.multi_label, _EXACT)
     return Probe(head, l2, held_out)
+
+
+def score_features(
+    experiment: Experiment,
+    head: LinearHead,
+    features: Features,
+    videos: VideoList,
+    ledger: OutcomeLedger,
+) -> EvaluationReport | MultiLabelReport:
+    """What the evaluation of a model with this head would find, decoding again.
+
+    Args:
+        experiment: how the views of a video are put together.
+        head: of the model.
+        features: of `videos`, without mirror images.
+        videos: with their labels.
+        ledger: what became of them.
+    """
+    scores = _scores(
+        head, features, len(videos), videos.multi_label, experiment.data.ensemble_method
+    )
+    make = make_multi_label_report if videos.multi_label else make_report
+    views = features.num_views(len(videos))
+    return make(scores, views, videos, ledger.failures, ledger.partial)
 
 
 def _weights(features, videos, balanced):
@@ -172,14 +197,20 @@ def _weights(features, videos, balanced):
     return rows / rows.sum()
 
 
-def _heads(features, targets, weights, chosen, strengths, multi_label):
+def _heads(features, targets, weights, chosen, strengths, multi_label, tolerance):
     """Yields (strength, head) trained on the chosen rows (bool)."""
     rows, own = features.rows[chosen].astype(float), weights[chosen] / weights[chosen].sum()
     mean, scale = standardisation(rows, own)
     standard, head = (rows - mean) / scale, None
     for strength in strengths:
         head = fit_logistic_regression(
-            standard, targets[chosen], own, l2=strength, multi_label=multi_label, start=head
+            standard,
+            targets[chosen],
+            own,
+            l2=strength,
+            multi_label=multi_label,
+            start=head,
+            tolerance=tolerance,
         )
         yield strength, head.of_unscaled(mean, scale)
 
@@ -196,7 +227,7 @@ def _held_out_losses(features, videos, targets, weights, seed):
             return {}
         tested = np.isin(features.video_index, held_out)
         for strength, head in _heads(
-            features, targets, weights, ~tested, L2_STRENGTHS, videos.multi_label
+            features, targets, weights, ~tested, L2_STRENGTHS, videos.multi_label, _ROUGH
         ):
             scores = _scores(head, features, len(videos), videos.multi_label, "mean")[held_out]
             losses[strength] += _loss(scores, videos, held_out) / _HELD_OUT_TIMES
@@ -233,15 +264,6 @@ def _loss(scores, videos, indices):
     if videos.multi_label:
         log_likelihood += ~targets * np.log(np.maximum(1 - scores, tiny))
     return -log_likelihood.sum(axis=1).mean()
-
-
-def _report(experiment, head, features, videos, ledger):
-    scores = _scores(
-        head, features, len(videos), videos.multi_label, experiment.data.ensemble_method
-    )
-    make = make_multi_label_report if videos.multi_label else make_report
-    views = features.num_views(len(videos))
-    return make(scores, views, videos, ledger.failures, ledger.partial)
 
 
 def _write_choice(directory, probe, features):

@@ -60,6 +60,10 @@ def test_the_factors_and_the_head_are_trained():
     head = 32 * 3 + 3
     trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     assert trained == factors + head
+    second = tiny_model()
+    enable_lora(second, 3, first_block=1)
+    assert not any(layer.lora_enabled for layer in second.get_layer("block_00").dense_layers)
+    assert all(layer.lora_enabled for layer in second.get_layer("block_01").dense_layers)
 
 
 @pytest.mark.parametrize("name", ["mvit_s_16x4", "mvitv2_s_16x4"])

@@ -7,16 +7,17 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from mvit_tf.data.lists.video_list import VideoList
+from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
 from mvit_tf.export.predictor import open_predictor
 from mvit_tf.training import features, trainer
 from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.features import Features
 from mvit_tf.training.model_directory import ModelDirectory
-from mvit_tf.training.probe import fit_probe
+from mvit_tf.training.probe import fit_probe, score_features
 from mvit_tf.training.trained_model import load_trained_model
 from tests.training.test_trainer import arrays
 from tests.training.tiny import tiny_model, write_config, write_videos
@@ -245,6 +246,22 @@ def test_rare_classes_may_weigh_as_much():
     found = Features(rows, np.arange(40))
     plain, balanced = (fit_probe(found, videos, balanced=value) for value in (False, True))
     assert np.sum(plain.head(rows).argmax(1)) < np.sum(balanced.head(rows).argmax(1))
+
+
+def test_labels_of_any_number_are_scored_by_average_precision():
+    """Two labels at once, one or none, and each its own probability."""
+    labels = [(0,), (1,), (0, 1), ()] * 12
+    videos = VideoList(tuple(map(str, range(48))), tuple(labels), ("left", "up"))
+    rng = np.random.default_rng(6)
+    rows = videos.label_matrix() @ rng.standard_normal((2, 16))
+    rows = rows + rng.normal(0, 0.3, rows.shape)
+    found = Features(rows.astype(np.float32), np.arange(48))
+    probe = fit_probe(found, videos, balanced=True)
+    experiment = load_experiment(None, "data.multi_label=true")
+    report = score_features(experiment, probe.head, found, videos, OutcomeLedger())
+    assert report.score > 0.99
+    probabilities = expit(probe.head(rows))
+    assert probabilities[2::4].min() > 0.5 > probabilities[3::4].max()
 
 
 def test_a_video_without_views_counts_for_nothing():
