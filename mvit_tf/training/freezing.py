@@ -52,7 +52,7 @@ def select_trained(model: MViT, settings: TrainSection, *, random_weights: bool 
     if settings.lora_rank is not None:
         enable_lora(model, settings.lora_rank, first_block=settings.freeze_blocks)
     trained = sum(variable.value.shape.num_elements() for variable in model.trainable_variables)
-    logging.info(f"training    {trained:,} of {model.count_params():,} parameters, the rest frozen")
+    logging.info(f"frozen      all but {trained:,} of {model.count_params():,} parameters")
     if random_weights:
         warn_of_random_weights("train.freeze_blocks and train.lora_rank keep")
 
