@@ -27,6 +27,8 @@ import numpy as np
 from mvit_tf.errors import UserError
 from mvit_tf.file_checksum import append_checksum, checksum_holds
 from mvit_tf.files import local_copy, write_atomically
+from mvit_tf.lora_weights import GROUP as LORA_GROUP
+from mvit_tf.lora_weights import lora_weights, merged_weights, read_lora, write_lora
 from mvit_tf.models.config import MViTConfig
 from mvit_tf.remote_path import RemotePath, as_path
 
@@ -61,7 +63,7 @@ def save_weights_file(
     contents = {
         "variables": {
             variable.path: {"shape": list(variable.shape), "dtype": str(variable.dtype)}
-            for variable in model.weights
+            for variable in merged_weights(model)
         },
         "config": _config_of(model),
     }
@@ -71,6 +73,7 @@ def save_weights_file(
     def write(temporary):
         keras.saving.save_weights(model, temporary, objects_to_skip=left_out)
         with h5py.File(temporary, "a") as file:
+            write_lora(model, file)
             group = file.create_group(_GROUP)
             # Not an attribute, of which HDF5 bears 64 KiB.
             group[_CONTENTS] = json.dumps(contents)
@@ -173,7 +176,7 @@ class WeightsFile:
         if head not in HEADS:
             raise UserError(f"head must be one of {HEADS}, got {head!r}")
         self.check()
-        wanted = {variable.path: tuple(variable.shape) for variable in model.weights}
+        wanted = {variable.path: tuple(variable.shape) for variable in merged_weights(model)}
         held = self.variables or _named_by_shape(self.shapes, wanted)
         fresh = head == "fresh" or (head == "auto" and _head(held) != _head(wanted))
         if fresh:
@@ -194,6 +197,8 @@ class WeightsFile:
             skipped += [] if optimizer is None else [optimizer]
         with _restored_on_failure([*model.weights, *slots]):
             self._assign(model, skipped)
+            if lora_weights(model):
+                self._assign_lora(model, required=require_optimizer)
 
     def _assign(self, model, skipped):
         try:
@@ -215,6 +220,15 @@ class WeightsFile:
         variable = first_not_finite(model)
         if variable:
             raise UserError(f"{self.path} holds values that are not finite, in {variable}")
+
+    def _assign_lora(self, model, *, required):
+        self.stream.seek(0)
+        with h5py.File(self.stream, "r") as file:
+            if not read_lora(model, file) and required:
+                raise UserError(
+                    f"{self.path} holds no LoRA weights of this rank; was it trained with another "
+                    "train.lora_rank?"
+                )
 
     def _misfit(self, model, held, wanted) -> str:
         classes, expected = (
@@ -264,7 +278,7 @@ def _restored_on_failure(variables) -> Iterator[None]:
 
 def _read(stream: BinaryIO) -> dict:
     """What `WeightsFile` says of a file, but for the values of its arrays."""
-    shapes = {_OPTIMIZER: [], _GROUP: []}
+    shapes = {_OPTIMIZER: [], _GROUP: [], LORA_GROUP: []}
     weights = []
 
     def visit(name, node):

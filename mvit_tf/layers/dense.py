@@ -12,7 +12,9 @@ from mvit_tf.layers.tokens import as_tensor
 class Dense(keras.layers.Dense):
     """A `keras.layers.Dense` with MViT's initial values and a kernel made for tokens.
 
-    The same numbers, weights, quantisation and LoRA as its parent's.
+    The same numbers, weights, quantisation and LoRA as its parent's. With LoRA (arXiv 2106.09685)
+    a training step multiplies by the two factors one after the other, so that no gradient of the
+    kernel's size is computed; elsewhere their product is added to the kernel.
 
     Args:
         units: int, size of the output.
@@ -36,7 +38,8 @@ class Dense(keras.layers.Dense):
                 its gradient computes the GELU again instead of keeping it, which for an MLP is
                 half of all that a training step keeps.
         """
-        outputs = self._project(inputs, as_tensor(self.kernel), self.bias, gelu_first)
+        kernel, factors = self._kernel_and_factors(training)
+        outputs = self._project(inputs, kernel, self.bias, gelu_first, factors)
         return outputs if self.activation is None else self.activation(outputs)
 
     def quantize(self, mode=None, type_check=True, config=None):
@@ -48,11 +51,51 @@ class Dense(keras.layers.Dense):
         inputs = ops.gelu(inputs, approximate=False) if gelu_first else inputs
         return super().quantized_call(inputs, training=training)
 
-    def _project(self, inputs, kernel, bias, gelu_first=False):
+    @property
+    def lora_weights(self):
+        """The frozen kernel and the two factors of LoRA, by name; empty without LoRA."""
+        if not self.lora_enabled:
+            return {}
+        return {
+            "kernel": self._kernel,
+            "lora_kernel_a": self.lora_kernel_a,
+            "lora_kernel_b": self.lora_kernel_b,
+        }
+
+    def save_own_variables(self, store):
+        if not self.lora_enabled or self.quantization_mode is not None:
+            super().save_own_variables(store)
+            return
+        # Keras would add the factors in the dtype of computing.
+        scale = self.lora_alpha / self.lora_rank
+        product = ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
+        store["0"] = ops.add(self._kernel, scale * product)
+        if self.bias is not None:
+            store["1"] = self.bias
+
+    def load_own_variables(self, store):
+        # Keras sets both factors to zero, from where neither has a gradient.
+        factor = ops.copy(self.lora_kernel_a) if self.lora_enabled else None
+        super().load_own_variables(store)
+        if factor is not None:
+            self.lora_kernel_a.assign(factor)
+
+    def _kernel_and_factors(self, training):
+        """The kernel to multiply by, and what LoRA adds to it if that is to be kept apart."""
+        if not (training and self.lora_enabled):
+            return as_tensor(self.kernel), None
+        scale = self.lora_alpha / self.lora_rank
+        down, up = as_tensor(self.lora_kernel_a), as_tensor(self.lora_kernel_b)
+        return as_tensor(self._kernel), (down, scale * up)
+
+    def _project(self, inputs, kernel, bias, gelu_first=False, factors=None):
         shape = (*ops.shape(inputs)[:-1], kernel.shape[-1])
         rows = inputs if len(shape) == 2 else ops.reshape(inputs, (-1, inputs.shape[-1]))
         project = kernels.gelu_dense if gelu_first else kernels.dense
         outputs = project(rows, kernel, None if bias is None else as_tensor(bias))
+        if factors is not None:
+            down, up = factors
+            outputs = ops.add(outputs, ops.matmul(project(rows, down, None), up))
         if len(shape) == 2:
             return outputs
         # One unknown size, of the batch, can be left open; it keeps the others known.
@@ -83,16 +126,23 @@ class QKVDense(Dense):
             key_windows: PoolingWindows of keys and values, or None.
         """
         if key_windows is None:
-            return super().call(inputs)
+            return super().call(inputs, training=training)
         sizes = [self.units // 3] * 3
-        weights = kernels.split(as_tensor(self.kernel), sizes, axis=1)
+        kernel, factors = self._kernel_and_factors(training)
+        weights = kernels.split(kernel, sizes, axis=1)
         biases = (None,) * 3
         if self.bias is not None:
             biases = kernels.split(as_tensor(self.bias), sizes, axis=0)
+        parts = (None,) * 3
+        if factors is not None:
+            down, up = factors
+            parts = [(down, part) for part in kernels.split(up, sizes, axis=1)]
         seen = _in_windows(inputs, key_windows)
         return [
-            self._project(tokens, kernel, bias)
-            for tokens, kernel, bias in zip((inputs, seen, seen), weights, biases, strict=True)
+            self._project(tokens, kernel, bias, factors=factors)
+            for tokens, kernel, bias, factors in zip(
+                (inputs, seen, seen), weights, biases, parts, strict=True
+            )
         ]
 
     def quantized_call(self, inputs, key_windows=None, training=None):

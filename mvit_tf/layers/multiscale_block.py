@@ -115,6 +115,13 @@ class MultiscaleBlock(keras.layers.Layer):
         return layer
 
     @property
+    def dense_layers(self):
+        """All `Dense` layers: of attention, MLP and, where the block widens, its skip paths."""
+        layers = (self.attn.qkv, self.attn.proj, self.mlp.fc1, self.mlp.fc2)
+        layers += (self.proj_attention, self.proj_mlp)
+        return [layer for layer in layers if isinstance(layer, Dense)]
+
+    @property
     def widen_attention(self):
         """`proj_attention` in files of version 0.1: Keras looks for weights by attribute."""
         return self.proj_attention
@@ -170,4 +177,3 @@ class MultiscaleBlock(keras.layers.Layer):
             "remat": self.remat,
             **{key: attention[key] for key in shared},
         }
-

@@ -27,6 +27,7 @@ from absl import logging
 
 from mvit_tf.errors import UserError
 from mvit_tf.files import remove_unfinished
+from mvit_tf.lora_weights import lora_weights
 from mvit_tf.remote_path import RemotePath, as_path
 from mvit_tf.weights_file import SUFFIX, WeightsFile, open_weights_file, save_weights_file
 
@@ -276,6 +277,7 @@ class CheckpointStore:
         """Refuses to begin a file that the disk cannot take: HDF5 can crash on a full one."""
         slots = getattr(model, "optimizer", None) if optimizer else None  # none before `compile`
         variables = [*model.weights, *(slots.variables if slots else ())]
+        variables += lora_weights(model).values()
         needed = sum(keras.ops.size(v) * v.value.dtype.size for v in variables)
         needed = int(needed) + _FILE_OVERHEAD
         free = shutil.disk_usage(self._folder).free

@@ -251,6 +251,16 @@ def _check_combinations(experiment: Experiment, source: str):
     except UserError as error:
         key = "model." if str(error).startswith("input_shape") else ""
         raise UserError(f"{source}: {key}{error}") from error
+    if train.freeze_blocks > len(config.blocks()):
+        raise UserError(
+            f"{source}: train.freeze_blocks={train.freeze_blocks}: {experiment.model.name} has "
+            f"{len(config.blocks())} blocks; set 0 to {len(config.blocks())}"
+        )
+    if train.probe and (train.freeze_blocks or train.lora_rank is not None):
+        raise UserError(
+            f"{source}: train.probe trains the head alone: leave out train.freeze_blocks and "
+            "train.lora_rank"
+        )
     if config.image:
         _check_image_keys(experiment, source)
     try:

@@ -11,6 +11,8 @@ non_finite/               the batches of steps that were skipped
 evaluation.json           the multi-view evaluation
 plots/                    training curves; confusion matrix, or average precision of each class
 export/<version>/         SavedModels
+features/                 of a linear probe: what its head is trained on; may be deleted
+probe.json                likewise: how strongly the head is held small, and how that was chosen
 """
 
 import contextlib
@@ -77,6 +79,9 @@ _TRAINING_KEYS = (
     "train.optimizer",
     "train.ema_decay",
     "train.seed",
+    "train.freeze_blocks",
+    "train.lora_rank",
+    "train.probe",
 )
 
 

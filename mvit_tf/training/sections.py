@@ -247,6 +247,15 @@ class TrainSection(hyperparams.Config):
             training goes on from the newest checkpoint without that step; 0 ends at the first.
         early_stopping_patience: end after so many epochs without a better validation score;
             `None` trains all epochs.
+        freeze_blocks: so many blocks, from the first, are not trained, nor are patch embedding,
+            class token and positions before them; the number of all blocks leaves the last norm
+            and the head to train. 0 trains everything.
+        lora_rank: train low-rank updates of the blocks' dense layers (LoRA, arXiv 2106.09685) and
+            the head, and nothing else; with `freeze_blocks` not those of its blocks. 8 is a
+            common rank. The best checkpoint and what is exported are ordinary models.
+        probe: train the head alone, on features of the model that are computed once (linear
+            probe), see `mvit_tf.training.probe`; of this section only `batch_size`, `dtype`
+            and `seed` count then.
     """
 
     epochs: Count = 200
@@ -284,3 +293,6 @@ class TrainSection(hyperparams.Config):
     keep_checkpoints: Count = 2
     max_rollbacks: Annotated[int, Field(ge=0)] = 3
     early_stopping_patience: Count | None = None
+    freeze_blocks: Annotated[int, Field(ge=0)] = 0
+    lora_rank: Count | None = None
+    probe: bool = False

@@ -31,12 +31,14 @@ from mvit_tf.training.experiment import Experiment, load_experiment
 from mvit_tf.training.experiment_clips import decode_workers, training_clips
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
 from mvit_tf.training.fitting import fit, full_disk_told
+from mvit_tf.training.freezing import select_trained
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport
 from mvit_tf.training.multi_worker import distribute_clips
 from mvit_tf.training.non_finite import keep_non_finite_step
 from mvit_tf.training.precision import slow_bfloat16
+from mvit_tf.training.probe import train_probe
 from mvit_tf.training.scoring import evaluate, validator
 from mvit_tf.training.training_model import build_training_model, compile_training_model
 from mvit_tf.training.training_state import NonFiniteStep, TrainingState
@@ -118,7 +120,8 @@ def train(
 ):
     """Trains, or goes on with what `directory` holds, to `train.epochs`."""
     with directory.locked():
-        _train(experiment, directory, strategy)
+        run_training = train_probe if experiment.train.probe else _train
+        run_training(experiment, directory, strategy)
 
 
 def _train(experiment, directory, strategy):
@@ -145,6 +148,8 @@ def _train(experiment, directory, strategy):
         if resumed is None and experiment.model.initial_weights is not None:
             source = initial_weights(experiment)
             load_initial_weights(model, source, reset_head=experiment.model.reset_head)
+        untrained = resumed is None and experiment.model.initial_weights is None
+        select_trained(model, settings, random_weights=untrained)
         compile_training_model(model, experiment, steps, videos)
         if resumed is not None:
             path, progress = resumed
