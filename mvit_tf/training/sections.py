@@ -203,6 +203,10 @@ class TrainSection(hyperparams.Config):
         jit_compile: compile the training step by XLA; one device only.
         steps_per_execution: training steps per call of the compiled function; one device only.
         seed: of the initial weights, dropout and stochastic depth.
+        log_interval: seconds between two lines about the steps, where the output is no terminal.
+        summary_interval: steps between two points of TensorBoard's curves.
+        summary_clips: clips of the first batch that TensorBoard gets as moving pictures.
+        summary_histograms: give TensorBoard histograms of the weights after each epoch.
     """
 
     epochs: Count = 200
@@ -221,3 +225,7 @@ class TrainSection(hyperparams.Config):
     jit_compile: bool = False
     steps_per_execution: Count = 1
     seed: Seed = 0
+    log_interval: Positive = 30.0
+    summary_interval: Count = 20
+    summary_clips: Annotated[int, Field(ge=0)] = 0
+    summary_histograms: bool = False

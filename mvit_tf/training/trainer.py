@@ -1,7 +1,7 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
+import contextlib
 import os
-import sys
 from pathlib import Path
 
 import keras
@@ -26,10 +26,13 @@ from mvit_tf.training.experiment import Experiment, load_experiment
 from mvit_tf.training.experiment_clips import decode_workers, training_clips
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
+from mvit_tf.training.input_clock import InputClock
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport
 from mvit_tf.training.precision import slow_bfloat16
 from mvit_tf.training.scoring import evaluate, validator
+from mvit_tf.training.step_log import EpochReport, StepLog, live_line
+from mvit_tf.training.summaries import open_summaries, write_sample_clips
 from mvit_tf.training.training_model import build_training_model, compile_training_model
 
 MODES = ("train", "eval", "train_and_eval", "export")
@@ -137,22 +140,40 @@ def _train(experiment, directory, strategy):
     saver = callbacks.Checkpoints(
         store=directory.checkpoints, progress=progress, metric=f"val_{metric}"
     )
-    with decode_workers(experiment) as workers, ledger.user_errors():
+    clock = InputClock()
+    with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(decode_workers(experiment))
+        stack.enter_context(ledger.user_errors())
+        summaries = stack.enter_context(
+            open_summaries(directory.tensorboard, int(model.optimizer.iterations))
+        )
         clips = training_clips(
             experiment, videos, ledger=ledger, workers=workers, start_step=progress.epoch * steps
         )
         validate = validator(experiment, model, validation, strategy, validation_ledger, workers)
+        if settings.summary_clips:
+            write_sample_clips(summaries, experiment, clips, videos.class_names)
         model.fit(
-            clips,
+            clock.timed(clips),
             epochs=settings.epochs,
             initial_epoch=progress.epoch,
             steps_per_epoch=steps,
             shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0,
             callbacks=[
                 # First, so that a training which must end writes nothing more.
                 keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: directory.check_lock()),
                 callbacks.NonFiniteLossStop(steps_per_epoch=steps),
+                StepLog(
+                    clips_per_step=settings.batch_size,
+                    steps_per_epoch=steps,
+                    epochs=settings.epochs,
+                    clock=clock,
+                    log_interval=settings.log_interval,
+                    summaries=summaries,
+                    summary_interval=settings.summary_interval,
+                    show=stack.enter_context(live_line()),
+                ),
                 callbacks.EpochMetrics(
                     validate=validate,
                     epochs=settings.epochs,
@@ -165,8 +186,12 @@ def _train(experiment, directory, strategy):
                     path=directory.outcomes_file,
                 ),
                 callbacks.EpochLog(directory.log_file, columns),
-                keras.callbacks.TensorBoard(os.fspath(directory.tensorboard), write_graph=False),
                 saver,
+                EpochReport(
+                    epochs=settings.epochs,
+                    summaries=summaries,
+                    histograms=settings.summary_histograms,
+                ),
             ],
         )
     logging.info(f"decoding    {OutcomeLedger.union((ledger, validation_ledger)).summary()}")
