@@ -8,7 +8,8 @@ train_log.csv             one row an epoch
 tensorboard/              the same for TensorBoard
 outcomes.jsonl            what became of each training video asked for
 evaluation.json           the multi-view evaluation
-plots/                    training curves; confusion matrix, or average precision of each class
+evaluation_views.npz      what the model said to each view of it
+plots/                    training curves; of the evaluation, scores of each class and mistakes
 export/<version>/         SavedModels
 """
 
@@ -105,6 +106,7 @@ class ModelDirectory:
         self.split_file = self.path / "split.csv"
         self.log_file = self.path / "train_log.csv"
         self.outcomes_file = self.path / "outcomes.jsonl"
+        self.views_file = self.path / "evaluation_views.npz"
         self.tensorboard = self.path / "tensorboard"
         self.plots = self.path / "plots"
         self.export = self.path / "export"

@@ -135,6 +135,8 @@ class DataSection(_ClipKeys):
         ensemble_method: what the probabilities of a video's views become: their "mean", or the
             "max" of each class, as SlowFast tests on Charades.
         evaluation_batch_size: views per evaluation step; `None` is `train.batch_size`.
+        save_views: keep what the evaluation's model says to each view in evaluation_views.npz, for
+            `mvit score-views`: 4 bytes for each view and class.
         shuffle_frames: evaluate with each clip's frames in random order (the paper's Table 9).
         max_failure_share: share of videos that may fail to decode before a run ends in an error.
         tolerated_damage: share of a clip's frames that may be undecodable: the nearest decoded
@@ -168,6 +170,7 @@ class DataSection(_ClipKeys):
     evaluation_crops: Literal[1, 3] = 1
     ensemble_method: Literal["mean", "max"] = "mean"
     evaluation_batch_size: Count | None = None
+    save_views: bool = True
     shuffle_frames: bool = False
     max_failure_share: Share = 0.05
     tolerated_damage: ShareBelowOne = 0.0
