@@ -122,6 +122,8 @@ class StepLog(keras.callbacks.Callback):
         if self._steps > self._means[0]:
             self._summarise()
         logs.update(self._rates(self._at_epoch))
+        if self._show is not None:
+            self._show(f"epoch {epoch + 1}/{self._epochs}: {self._steps} steps done")
 
     def _account(self):
         """Adds what has elapsed since the step before began."""

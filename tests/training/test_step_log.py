@@ -134,6 +134,7 @@ def test_a_terminal_gets_one_live_line(tmp_path, monkeypatch):
         fit(tmp_path, epochs=1, log_interval=1e9, show=show)
     shown = terminal.getvalue()
     assert [f"epoch 1/1, step {n}/6: loss" in shown for n in range(1, 6)] == [True] * 5
+    assert "epoch 1/1: 6 steps done" in shown
     assert shown.count("\x1b[2K") >= 4 and shown.endswith("\x1b[2K")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     with live_line() as show:
