@@ -169,7 +169,7 @@ class StepLog(keras.callbacks.Callback):
             for name, mean in means.items()
         }
         values |= self._rates(self._at_summary) | _optimizer_state(self.model)
-        self._summaries.scalars(int(self.model.optimizer.iterations), values)
+        self._summaries.scalars(steps_done(self.model), values)
         self._at_summary = self._elapsed
 
     def _metrics(self) -> dict[str, float]:
@@ -204,7 +204,7 @@ class EpochReport(keras.callbacks.Callback):
         logging.info(f"epoch       {epoch + 1}/{self._epochs}: {in_words(told)}, {seconds:,.1f} s")
         if self._summaries is None:
             return
-        step = int(self.model.optimizer.iterations)
+        step = steps_done(self.model)
         rates = ("clips_per_second", "waiting_share", "learning_rate", "gradient_norm")
         scores = {name: value for name, value in logs.items() if name not in rates}
         training = {f"epoch_{n}": v for n, v in scores.items() if not n.startswith("val_")}
@@ -241,6 +241,11 @@ def in_words(values: Mapping[str, float]) -> str:
     """Numbers of a training with their names, those of validation after those of training."""
     parts = [_FORMATS[name](values[name]) for name in _FORMATS if name in values]
     return ", ".join(parts)
+
+
+def steps_done(model: keras.Model) -> int:
+    """The training steps that a compiled model has behind it."""
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
 
 
 def _percent(what):

@@ -31,7 +31,7 @@ from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport
 from mvit_tf.training.precision import slow_bfloat16
 from mvit_tf.training.scoring import evaluate, validator
-from mvit_tf.training.step_log import EpochReport, StepLog, live_line
+from mvit_tf.training.step_log import EpochReport, StepLog, live_line, steps_done
 from mvit_tf.training.summaries import open_summaries, write_sample_clips
 from mvit_tf.training.training_model import build_training_model, compile_training_model
 
@@ -144,9 +144,7 @@ def _train(experiment, directory, strategy):
     with contextlib.ExitStack() as stack:
         workers = stack.enter_context(decode_workers(experiment))
         stack.enter_context(ledger.user_errors())
-        summaries = stack.enter_context(
-            open_summaries(directory.tensorboard, int(model.optimizer.iterations))
-        )
+        summaries = stack.enter_context(open_summaries(directory.tensorboard, steps_done(model)))
         clips = training_clips(
             experiment, videos, ledger=ledger, workers=workers, start_step=progress.epoch * steps
         )
