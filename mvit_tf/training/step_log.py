@@ -102,16 +102,19 @@ class StepLog(keras.callbacks.Callback):
         self._epoch = epoch
         self._steps = self._counted = 0
         self._last_begin = self._last_line = time.monotonic()
-        self._means = (0, {})
+        self._means = (0.0, {})
+        self._at_summary_steps = 0
         self._at_epoch = self._elapsed
 
     def on_train_batch_begin(self, batch, logs=None):
         self._account()
+        if not self._steps and self._count():  # goes on within the epoch
+            self._means = self._count(), self._metrics()
         if self._steps:
-            if self._steps - self._means[0] >= self._summary_interval:
+            if self._steps - self._at_summary_steps >= self._summary_interval:
                 self._summarise()
             if time.monotonic() - self._last_line >= self._interval:
-                self._tell(batch)
+                self._tell()
         executed = self.model.steps_per_execution
         self._steps += executed
         if self._clock is not None:
@@ -119,7 +122,7 @@ class StepLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._account()
-        if self._steps > self._means[0]:
+        if self._steps > self._at_summary_steps:
             self._summarise()
         logs.update(self._rates(self._at_epoch))
         if self._show is not None:
@@ -144,10 +147,11 @@ class StepLog(keras.callbacks.Callback):
         elapsed = self._elapsed.since(before)
         return elapsed.rates(self._clips_per_step, measured=self._clock is not None)
 
-    def _tell(self, batch):
+    def _tell(self):
+        step = round(self._count() / self._clips_per_step)
         told = {**self._metrics(), **self._rates(self._at_line), **_optimizer_state(self.model)}
         line = (
-            f"epoch {self._epoch + 1}/{self._epochs}, step {batch}/{self._steps_per_epoch}: "
+            f"epoch {self._epoch + 1}/{self._epochs}, step {step}/{self._steps_per_epoch}: "
             f"{in_words(told)}"
         )
         if self._show is None:
@@ -159,18 +163,23 @@ class StepLog(keras.callbacks.Callback):
     def _summarise(self):
         """Writes the curves' next point: means over the steps since the last one."""
         counted, before = self._means
-        means = self._metrics()
-        self._means = self._steps, means
+        count, means = self._count(), self._metrics()
+        self._means, self._at_summary_steps = (count, means), self._steps
         if self._summaries is None:
             return
         # Keras' metrics are means over the epoch so far.
         values = {
-            name: (mean * self._steps - before.get(name, 0.0) * counted) / (self._steps - counted)
+            name: (mean * count - before.get(name, 0.0) * counted) / (count - counted)
             for name, mean in means.items()
         }
         values |= self._rates(self._at_summary) | _optimizer_state(self.model)
         self._summaries.scalars(steps_done(self.model), values)
         self._at_summary = self._elapsed
+
+    def _count(self) -> float:
+        """Clips of the epoch so far, those before a resume within it among them."""
+        loss = next(metric for metric in self.model.metrics if metric.name == "loss")
+        return float(keras.ops.convert_to_numpy(loss.count))
 
     def _metrics(self) -> dict[str, float]:
         results = self.model.get_metrics_result()

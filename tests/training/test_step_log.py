@@ -31,7 +31,7 @@ class Losses(keras.callbacks.Callback):
         self.mean = logs["loss"]
 
 
-def fit(folder, *, epochs, initial_epoch=0, model=None, stop_at=None, **options):
+def fit(folder, *, epochs, initial_epoch=0, model=None, stop_at=None, restored=0, **options):
     """Six steps an epoch of an ever harder problem; returns (model, loss of each step)."""
     if model is None:
         keras.utils.set_random_seed(0)
@@ -49,6 +49,10 @@ def fit(folder, *, epochs, initial_epoch=0, model=None, stop_at=None, **options)
         def on_epoch_begin(self, epoch, logs=None):
             self.epoch = epoch
 
+    def restore(epoch, logs=None):
+        model.metrics[0].count.assign(restored)
+        model.metrics[0].total.assign(100.0 * restored)
+
     with open_summaries(folder, int(model.optimizer.iterations)) as summaries:
         log = StepLog(
             clips_per_step=2, steps_per_epoch=STEPS, epochs=epochs, summaries=summaries, **options
@@ -59,7 +63,10 @@ def fit(folder, *, epochs, initial_epoch=0, model=None, stop_at=None, **options)
         report = EpochReport(epochs=epochs, summaries=summaries)
         model.fit(
             x, np.ones(12), batch_size=2, shuffle=False, verbose=0, epochs=epochs,
-            initial_epoch=initial_epoch, callbacks=[log, validate, losses, report, Stop()],
+            initial_epoch=initial_epoch, callbacks=[
+                keras.callbacks.LambdaCallback(on_epoch_begin=restore),
+                log, validate, losses, report, Stop(),
+            ],
         )  # fmt: skip
     return model, losses.of_step
 
@@ -98,6 +105,19 @@ def test_a_part_that_is_repeated_is_shown_once(tmp_path):
     points = curve(tmp_path, "train", "loss")
     assert list(points) == list(range(1, 19))
     assert list(points.values()) == pytest.approx([*losses, *again], rel=1e-3)
+
+
+def test_an_epoch_that_goes_on_counts_what_it_had(tmp_path, caplog):
+    """Its metrics are put back to where they were: after two steps."""
+    caplog.set_level(logging.INFO, "absl")
+    _, losses = fit(tmp_path / "whole", epochs=1, summary_interval=2)
+    fit(tmp_path / "rest", epochs=1, summary_interval=2, restored=4, log_interval=1e-9)
+    points = curve(tmp_path / "rest", "train", "loss")
+    assert points == pytest.approx(curve(tmp_path / "whole", "train", "loss"), rel=1e-3)
+    lines = [record.getMessage() for record in caplog.records]
+    assert "epoch 1/1, step 3/6: " in lines[1]
+    mean = (2 * 100 + losses[0]) / 3
+    assert f"loss {mean:.3f}" in lines[1]
 
 
 def test_lines_come_by_time_and_after_each_epoch(tmp_path, caplog):
