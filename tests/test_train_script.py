@@ -129,10 +129,10 @@ def test_a_stopped_run_says_how_to_resume_and_does(tmp_path, config, program, st
         FEW_VIDEOS,
         f"interrupted; the same command resumes: {typed} {flags[0]} {flags[1]}"
     ]
-    # The project's words and Keras' progress, and nothing else.
+    # The project's words and nothing else.
     first, *_, before = [line for line in output.splitlines() if line]
     assert first.startswith("model       mvit_s_16x4: ")
-    assert re.match(r"saved       (step|epoch) \d+|Epoch \d+/12|1/1 - ", before)
+    assert re.match(r"(saved|epoch|training) {4,}", before)
     # The process ends without waiting for anything, and no event is lost by that.
     epochs = (tmp_path / "model" / "train_log.csv").read_text().count("\n") - 1
     assert len(tensorboard_epochs(tmp_path / "model" / "tensorboard")) >= epochs - 1 > -1
@@ -148,8 +148,7 @@ def test_a_stopped_run_says_how_to_resume_and_does(tmp_path, config, program, st
     assert "trained     12 epochs, best after" in done.stdout
     for line in done.stdout.splitlines():
         assert re.match(
-            r"(model|data|classes|training|resuming|decoding|trained|plotted) {4,}"
-            r"|Epoch \d+/12|1/1 - ",
+            r"(model|data|classes|training|resuming|epoch|decoding|trained|plotted) {4,}",
             line,
         ), line
 

@@ -151,24 +151,43 @@ def plot_average_precisions(per_class: Sequence[dict], png_path: str | os.PathLi
         per_class: of `MultiLabelReport`; classes without an average precision are left out.
         png_path: the picture to write.
     """
-    scored = [entry for entry in per_class if entry["average_precision"] is not None]
-    scored.sort(key=lambda entry: -entry["average_precision"])
+    _plot_class_scores(
+        per_class, "average_precision", "mAP {mean:.1%} over {classes} classes", png_path
+    )
+
+
+def plot_class_accuracies(per_class: Sequence[dict], png_path: str | os.PathLike) -> None:
+    """Draws the accuracy of each class, the best first.
+
+    Args:
+        per_class: of `EvaluationReport`; classes without a decoded video are left out.
+        png_path: the picture to write.
+    """
+    title = "mean of {classes} classes {mean:.1%}"
+    _plot_class_scores(per_class, "accuracy", title, png_path)
+
+
+def _plot_class_scores(per_class, key, title, png_path):
+    scored = [entry for entry in per_class if entry[key] is not None]
+    scored.sort(key=lambda entry: -entry[key])
     names = [_cut(f"{entry['name']} ({entry['decoded']:,})") for entry in scored]
     fonts = _fonts_for("".join(names) + "…")
     if fonts is None:
         names = [name.encode("ascii", "backslashreplace").decode() for name in names]
-    values = [entry["average_precision"] for entry in scored]
+    values = [entry[key] for entry in scored]
     height = np.clip(1.2 + 0.25 * len(scored), 2.5, 40)
+    font_size = min(9, 60 * height / len(scored))
     figure = Figure(figsize=(4.5 + 0.08 * max(map(len, names)), height), layout="constrained")
     axes = figure.subplots()
     axes.barh(range(len(values)), values, color=_TRAINING, height=0.7)
-    axes.set_yticks(range(len(names)), names, fontsize=9, fontfamily=fonts, parse_math=False)
+    style = {"fontsize": font_size, "fontfamily": fonts, "parse_math": False}
+    axes.set_yticks(range(len(names)), names, **style)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlim(0.0, 1.0)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlabel("average precision (in brackets: videos of the class)", color=_INK)
+    axes.set_xlabel(f"{key.replace('_', ' ')} (in brackets: videos of the class)", color=_INK)
     axes.set_title(
-        f"mAP {np.mean(values):.1%} over {len(values)} classes",
+        title.format(mean=np.mean(values), classes=len(values)),
         color=_INK, fontsize=12, fontweight="bold", loc="left",
     )  # fmt: skip
     axes.grid(axis="x", color=_FAINT, linewidth=0.8)
@@ -180,18 +199,22 @@ def plot_average_precisions(per_class: Sequence[dict], png_path: str | os.PathLi
 
 
 def plot_clips(
-    clips: np.ndarray, labels: Sequence[str], png_path: str | os.PathLike, num_frames: int = 8
+    clips: Sequence[np.ndarray | None],
+    labels: Sequence[str],
+    png_path: str | os.PathLike,
+    num_frames: int = 8,
 ) -> None:
     """Draws clips as the rows of a contact sheet.
 
     Args:
-        clips: uint8 (N, T, H, W, 3), RGB.
+        clips: N of uint8 (T, H, W, 3), RGB, of one shape; `None` for one that is missing.
         labels: the N texts beside them, of one line or more. Where no installed font has a
             character of theirs, what is not ASCII is written as its number.
         png_path: the picture to write.
         num_frames: of each clip at most so many frames, evenly from the first to the last.
     """
-    length, height, width = clips.shape[1:4]
+    there = next((clip for clip in clips if clip is not None), np.empty((num_frames, 1, 1, 3)))
+    length, height, width = there.shape[:3]
     shown = np.linspace(0, length - 1, min(num_frames, length)).round().astype(int)
     fonts = _fonts_for("".join(labels).replace("\n", "") + "…")
     if fonts is None:
@@ -204,9 +227,11 @@ def plot_clips(
     grid = figure.subplots(len(clips), len(shown), squeeze=False)
     for clip, lines, row in zip(clips, labels, grid, strict=True):
         for frame, axes in zip(shown, row, strict=True):
-            axes.imshow(clip[frame])
+            axes.imshow(_missing(height, width) if clip is None else clip[frame])
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
+        if clip is None:
+            row[0].text(0.5, 0.5, "missing", transform=row[0].transAxes, ha="center", color=_INK)
         row[0].set_ylabel(
             "\n".join(lines), rotation=0, ha="right", va="center", color=_INK, fontsize=9,
             fontfamily=fonts, parse_math=False,
@@ -214,6 +239,10 @@ def plot_clips(
     for frame, axes in zip(shown, grid[0], strict=True):
         axes.set_title(f"frame {frame}", color=_INK, fontsize=8)
     _write(figure, png_path)
+
+
+def _missing(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), 0xD9, np.uint8)
 
 
 def _cut(name: str) -> str:

@@ -19,13 +19,14 @@ from mvit_tf.cli import (
     plan,
     predict,
     prepare,
+    score_views,
     show_batch,
     train,
     weights,
 )
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
-_ON_TENSORFLOW = (demo, train, evaluate, export, predict, show_batch, data_service)
+_ON_TENSORFLOW = (demo, train, evaluate, export, predict, show_batch, data_service, score_views)
 _COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, plan, convert, weights, benchmark)
 
 

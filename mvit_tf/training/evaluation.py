@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -112,7 +112,10 @@ class ViewPredictor:
             self._step = tf.function(lambda views: strategy.run(probabilities, args=(views,)))
 
     def scores_by_video(
-        self, views: tf.data.Dataset | None, num_videos: int
+        self,
+        views: tf.data.Dataset | None,
+        num_videos: int,
+        collect: Callable[[np.ndarray, np.ndarray], None] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities of each video, by all of its views.
 
@@ -120,6 +123,8 @@ class ViewPredictor:
             views: batches of (float32 (b, T, H, W, 3), video index (b,)), b at most `batch_size`.
                 On several machines those of this one's share of the videos, and `None` of none.
             num_videos: videos that the indices count.
+            collect: gets each view's video index (b,) and probabilities (b, K) too, as
+                `mvit_tf.training.saved_views.ViewCollector`.
 
         Returns:
             Probabilities (num_videos, K) float64, zeros where a video has no view, and the
@@ -136,6 +141,8 @@ class ViewPredictor:
                 real = index != _PADDING
                 add.at(totals, index[real], probabilities.numpy()[real])
                 np.add.at(counts, index[real], 1)
+                if collect is not None:
+                    collect(index[real], probabilities.numpy()[real])
         if self._ensemble_method == "mean":
             totals /= np.maximum(counts, 1)[:, None]
         return gather_scores(self._strategy, totals, counts)

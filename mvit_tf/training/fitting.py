@@ -7,7 +7,6 @@ steps out, it is called once for each run of epochs that are alike.
 import contextlib
 import dataclasses
 import errno
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import keras
@@ -73,7 +72,6 @@ def fit(
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback],
     steps_per_execution: int = 1,
-    verbose: bool = True,
 ):
     """Trains the model of a state, from where it stands.
 
@@ -84,7 +82,6 @@ def fit(
         epochs: to end after.
         callbacks: for `keras.Model.fit`. One of them may set `model.stop_training`.
         steps_per_execution: of the model.
-        verbose: whether Keras tells of steps or epochs.
     """
     model = state.model
     model.stop_training = False
@@ -108,7 +105,7 @@ def fit(
             initial_epoch=segment.epoch,
             steps_per_epoch=segment.steps,
             shuffle=False,
-            verbose=(1 if sys.stdout.isatty() else 2) if verbose else 0,
+            verbose=0,  # `callbacks` tell.
             callbacks=list(callbacks),
         )
 

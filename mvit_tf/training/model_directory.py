@@ -9,7 +9,8 @@ tensorboard/              the same for TensorBoard
 outcomes.jsonl            what became of each training video asked for
 non_finite/               the batches of steps that were skipped
 evaluation.json           the multi-view evaluation
-plots/                    training curves; confusion matrix, or average precision of each class
+evaluation_views.npz      what the model said to each view of it
+plots/                    training curves; of the evaluation, scores of each class and mistakes
 export/<version>/         SavedModels
 features/                 of a linear probe: what its head is trained on; may be deleted
 probe.json                likewise: how strongly the head is held small, and how that was chosen
@@ -113,6 +114,7 @@ class ModelDirectory:
         self.split_file = self.path / "split.csv"
         self.log_file = self.path / "train_log.csv"
         self.outcomes_file = self.path / "outcomes.jsonl"
+        self.views_file = self.path / "evaluation_views.npz"
         self.tensorboard = self.path / "tensorboard"
         self.non_finite = self.path / "non_finite"
         self.plots = self.path / "plots"

@@ -21,10 +21,13 @@ from mvit_tf.training.evaluation import (
 from mvit_tf.training.experiment import Experiment
 from mvit_tf.training.experiment_clips import decode_workers, validation_views
 from mvit_tf.training.experiment_videos import evaluation_videos
+from mvit_tf.training.mistakes import plot_mistakes, worst_mistakes
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport, make_multi_label_report
+from mvit_tf.training.result_line import data_name, result_line, scores_in_words
+from mvit_tf.training.saved_views import SavedViews, ViewCollector
 from mvit_tf.training.training_model import build_training_model
-from mvit_tf.training.worker_exchange import wait_for_all
+from mvit_tf.training.worker_exchange import gather_rows, wait_for_all
 from mvit_tf.training.worker_roles import (
     gather_outcomes,
     own_ledger,
@@ -73,29 +76,37 @@ def evaluate(
         )
         if data.shuffle_frames and views is not None:
             views = shuffle_frames(views, seed=data.seed)
-        report = _score(predictor, views, videos, ledger)
-    logging.info(f"decoding    {ledger.summary()}")
-    if is_chief(strategy):
-        _write(report, experiment, directory, epoch, class_names)
+        collect = None
+        if data.save_views and not data.shuffle_frames:
+            collect = ViewCollector(data.evaluation_crops, len(class_names))
+        probabilities, num_views = _probabilities(predictor, views, videos, ledger, collect)
+        report = _report(probabilities, num_views, videos, ledger)
+        collected = None if collect is None else gather_rows(strategy, collect.arrays())
+        logging.info(f"decoding    {ledger.summary()}")
+        if is_chief(strategy):
+            how = {
+                "model": experiment.model.name,
+                "data": data_name(experiment),
+                "epoch": epoch,
+                "clips": data.evaluation_clips,
+                "crops": data.evaluation_crops,
+                "ensemble_method": data.ensemble_method,
+            }
+            scores = directory.evaluation_file(shuffled=data.shuffle_frames)
+            report.write(scores, **how, frames_shuffled=data.shuffle_frames)
+            logging.info(f"evaluated   {scores_in_words(report)}; more in {scores}")
+            if collected is not None:
+                views_of = SavedViews.of_evaluation(
+                    collected, videos, failures=ledger.failures, partial=ledger.partial, **how
+                )
+                views_of.save(directory.views_file)
+            if not data.shuffle_frames:
+                _plot_scores(directory, report, class_names)
+                mistakes = worst_mistakes(probabilities, num_views, videos)
+                _plot_mistakes(directory, mistakes, experiment, videos, workers)
+            logging.info(result_line(report, **how, frames_shuffled=data.shuffle_frames))
     ledger.check(data.max_failure_share)
     return report
-
-
-def _write(report, experiment, directory, epoch, class_names):
-    data = experiment.data
-    scores = directory.evaluation_file(shuffled=data.shuffle_frames)
-    report.write(
-        scores,
-        model=experiment.model.name,
-        epoch=epoch,
-        clips=data.evaluation_clips,
-        crops=data.evaluation_crops,
-        ensemble_method=data.ensemble_method,
-        frames_shuffled=data.shuffle_frames,
-    )
-    logging.info(f"evaluated   {_scores_in_words(report)}; more in {scores}")
-    if not data.shuffle_frames:
-        _plot_scores(directory, report, class_names)
 
 
 def _predictor(experiment, model, strategy) -> ViewPredictor:
@@ -136,7 +147,7 @@ def validator(experiment, model, videos, strategy, ledger, workers):
         own.clear()
         for entry in lost:
             own.record(**entry)
-        return _score(predictor, views, videos, ledger)
+        return _report(*_probabilities(predictor, views, videos, ledger), videos, ledger)
 
     return validate
 
@@ -162,42 +173,43 @@ def _views_of_share(experiment, videos, shard, *, ledger, **options) -> tf.data.
     return views.map(lambda clips, video: (clips, tf.gather(numbers, video)))
 
 
-def _score(
-    predictor, views, videos: VideoList, ledger: OutcomeLedger
-) -> EvaluationReport | MultiLabelReport:
+def _probabilities(predictor, views, videos: VideoList, ledger: OutcomeLedger, collect=None):
+    """Probabilities (videos, classes), and the number of views of each video."""
     with own_ledger(ledger).user_errors():
-        probabilities, num_views = predictor.scores_by_video(views, len(videos))
+        probabilities, num_views = predictor.scores_by_video(views, len(videos), collect)
     gather_outcomes(ledger)
     if not num_views.any():
         raise ledger.nothing_decoded()
+    return probabilities, num_views
+
+
+def _report(
+    probabilities, num_views, videos: VideoList, ledger: OutcomeLedger
+) -> EvaluationReport | MultiLabelReport:
     make = make_multi_label_report if videos.multi_label else make_report
     return make(probabilities, num_views, videos, ledger.failures, ledger.partial)
 
 
 def _plot_scores(directory: ModelDirectory, report, class_names):
-    from mvit_tf.analysis.plots import plot_average_precisions, plot_confusion_matrix
+    from mvit_tf.analysis import plots
 
     directory.plots.mkdir(exist_ok=True)
     if isinstance(report, MultiLabelReport):
         path = directory.plots / "average_precision.png"
-        plot_average_precisions(report.per_class, path)
+        plots.plot_average_precisions(report.per_class, path)
     else:
+        path = directory.plots / "per_class_accuracy.png"
+        plots.plot_class_accuracies(report.per_class, path)
+        logging.info(f"plotted     {path}")
         path = directory.plots / "confusion_matrix.png"
-        plot_confusion_matrix(report.confusion_matrix, class_names, path)
+        plots.plot_confusion_matrix(report.confusion_matrix, class_names, path)
     logging.info(f"plotted     {path}")
 
 
-def _scores_in_words(report: EvaluationReport | MultiLabelReport) -> str:
-    if isinstance(report, MultiLabelReport):
-        classes = sum(entry["average_precision"] is not None for entry in report.per_class)
-        missing = report.num_videos - report.num_decoded
-        of_all = report.mean_average_precision_of_all
-        of_all = f" ({of_all:.1%} of all {report.num_videos})" if missing else ""
-        return (
-            f"mAP {report.mean_average_precision_of_decoded:.1%}{of_all} over {classes} classes, "
-            f"loss {report.loss:.3f}"
-        )
-    top5 = "" if report.top5_of_decoded is None else f", top-5 {report.top5_of_decoded:.1%}"
-    missing = report.num_videos - report.num_decoded
-    of_all = f" ({report.top1_of_all:.1%} of all {report.num_videos})" if missing else ""
-    return f"top-1 {report.top1_of_decoded:.1%}{of_all}{top5}, loss {report.loss:.3f}"
+def _plot_mistakes(directory: ModelDirectory, mistakes, experiment, videos, workers):
+    path = directory.plots / "worst_mistakes.png"
+    if not mistakes:
+        path.unlink(missing_ok=True)
+        return
+    plot_mistakes(mistakes, experiment, videos, workers, path)
+    logging.info(f"plotted     {path}")

@@ -146,6 +146,8 @@ class DataSection(_ClipKeys):
         ensemble_method: what the probabilities of a video's views become: their "mean", or the
             "max" of each class, as SlowFast tests on Charades.
         evaluation_batch_size: views per evaluation step; `None` is `train.batch_size`.
+        save_views: keep what the evaluation's model says to each view in evaluation_views.npz, for
+            `mvit score-views`: 4 bytes for each view and class.
         shuffle_frames: evaluate with each clip's frames in random order (the paper's Table 9).
         max_failure_share: share of videos that may fail to decode before a run ends in an error.
         tolerated_damage: share of a clip's frames that may be undecodable: the nearest decoded
@@ -181,6 +183,7 @@ class DataSection(_ClipKeys):
     evaluation_crops: Literal[1, 3] = 1
     ensemble_method: Literal["mean", "max"] = "mean"
     evaluation_batch_size: Count | None = None
+    save_views: bool = True
     shuffle_frames: bool = False
     max_failure_share: Share = 0.05
     tolerated_damage: ShareBelowOne = 0.0
@@ -256,6 +259,10 @@ class TrainSection(hyperparams.Config):
         probe: train the head alone, on features of the model that are computed once (linear
             probe), see `mvit_tf.training.probe`; of this section only `batch_size`, `dtype`
             and `seed` count then.
+        log_interval: seconds between two lines about the steps, where the output is no terminal.
+        summary_interval: steps between two points of TensorBoard's curves.
+        summary_clips: clips of the first batch that TensorBoard gets as moving pictures.
+        summary_histograms: give TensorBoard histograms of the weights after each epoch.
     """
 
     epochs: Count = 200
@@ -296,3 +303,7 @@ class TrainSection(hyperparams.Config):
     freeze_blocks: Annotated[int, Field(ge=0)] = 0
     lora_rank: Count | None = None
     probe: bool = False
+    log_interval: Positive = 30.0
+    summary_interval: Count = 20
+    summary_clips: Annotated[int, Field(ge=0)] = 0
+    summary_histograms: bool = False

@@ -1,6 +1,5 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
-import functools
 import os
 from pathlib import Path
 
@@ -12,9 +11,7 @@ from mvit_tf.data.lists.data_checks import remarks
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
-from mvit_tf.interruption import STOP_SIGNALS, StopRequest, stop_requests
 from mvit_tf.remote_path import RemotePath, reached
-from mvit_tf.training import callbacks
 from mvit_tf.training.callbacks import ends_early
 from mvit_tf.training.checkpoints import Progress, restore
 from mvit_tf.training.cluster import read_cluster
@@ -23,36 +20,28 @@ from mvit_tf.training.distribution import (
     is_chief,
     make_strategy,
     num_replicas,
-    process_shard,
     strategy_scope,
 )
-from mvit_tf.training.evaluation import EvaluationReport
 from mvit_tf.training.experiment import Experiment, load_experiment
-from mvit_tf.training.experiment_clips import decode_workers, training_clips
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
-from mvit_tf.training.fitting import fit, full_disk_told
 from mvit_tf.training.freezing import select_trained
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
-from mvit_tf.training.multi_label_report import MultiLabelReport
-from mvit_tf.training.multi_worker import distribute_clips
-from mvit_tf.training.non_finite import keep_non_finite_step
 from mvit_tf.training.precision import slow_bfloat16
 from mvit_tf.training.probe import train_probe
-from mvit_tf.training.scoring import evaluate, validator
+from mvit_tf.training.scoring import evaluate
+from mvit_tf.training.training_loop import train_from
 from mvit_tf.training.training_model import build_training_model, compile_training_model
-from mvit_tf.training.training_state import NonFiniteStep, TrainingState
-from mvit_tf.training.worker_exchange import agreed, lost_workers
+from mvit_tf.training.training_state import TrainingState
+from mvit_tf.training.worker_exchange import lost_workers
 from mvit_tf.training.worker_roles import (
     announce_role,
     directory_of_worker,
-    own_ledger,
     require_same_checkpoint,
     require_same_experiment,
     require_same_videos,
     require_same_weights,
     shared_ledger,
-    worker_callbacks,
 )
 
 MODES = ("train", "eval", "train_and_eval", "export")
@@ -193,7 +182,7 @@ def _train(experiment, directory, strategy):
         logging.info(f"nothing to train: {_early_end_in_words(state.progress)}")
         return
 
-    _fit(experiment, directory, strategy, state, videos, validation, ledgers)
+    train_from(state, experiment, directory, strategy, videos, validation, ledgers)
     logging.info(f"decoding    {OutcomeLedger.union(ledgers).summary()}")
     if state.progress.epoch < settings.epochs:
         logging.info(f"ended early {_early_end_in_words(state.progress)}")
@@ -201,114 +190,6 @@ def _train(experiment, directory, strategy):
     logging.info(f"trained     {best}; checkpoints in {directory.path}")
     if is_chief(strategy):
         _plot_curves(directory)
-
-
-def _fit(experiment, directory, strategy, state, videos, validation, ledgers):
-    """Trains to the last epoch; goes back and on without a step that is not finite."""
-    settings, served = experiment.train, experiment.data.service is not None
-    ledger, validation_ledger = ledgers
-    stop = StopRequest(functools.partial(agreed, strategy))
-    with (
-        decode_workers(experiment) as workers,
-        own_ledger(ledger).user_errors(),
-        full_disk_told(directory.path),
-        stop_requests(stop, *STOP_SIGNALS),
-    ):
-        validate = validator(
-            experiment, state.model, validation, strategy, validation_ledger, workers
-        )
-        around = worker_callbacks(
-            strategy,
-            _callbacks(experiment, directory, strategy, state, ledgers, stop, validate),
-            training=ledger,
-            validation=validation_ledger,
-            max_failure_share=experiment.data.max_failure_share,
-        )
-
-        def clips(start_step, skipped_steps, steps):
-            batches = training_clips(
-                experiment,
-                videos,
-                ledger=own_ledger(ledger),
-                workers=workers,
-                start_step=start_step,
-                skipped_steps=skipped_steps,
-                shard=process_shard(strategy),
-            )
-            return distribute_clips(strategy, batches.take(steps))
-
-        while True:
-            try:
-                fit(
-                    state,
-                    clips,
-                    epochs=settings.epochs,
-                    callbacks=around,
-                    steps_per_execution=settings.steps_per_execution,
-                    verbose=is_chief(strategy),
-                )
-                stop.check()
-                return
-            except NonFiniteStep as error:
-                found = error
-            # Of a tf.data service no step can be left out.
-            if served or state.progress.rollbacks >= settings.max_rollbacks:
-                raise UserError(_non_finite_in_words(found, state))
-            if is_chief(strategy):
-                keep_non_finite_step(
-                    directory.non_finite,
-                    found,
-                    experiment,
-                    videos,
-                    learning_rate=float(state.model.optimizer.learning_rate),
-                    workers=workers,
-                )
-            with strategy_scope(strategy):
-                state.go_back(found.steps)
-
-
-def _callbacks(experiment, directory, strategy, state, ledgers, stop, validate):
-    settings, data = experiment.train, experiment.data
-    metric = MultiLabelReport.metric if data.multi_label else EvaluationReport.metric
-    columns = callbacks.EpochLog.COLUMNS
-    if data.multi_label:
-        columns = callbacks.EpochLog.MULTI_LABEL_COLUMNS
-
-    def validate_averaged():
-        with stop.obeyed_at_once(), state.model.averaged_weights():
-            return validate()
-
-    metrics = callbacks.EpochMetrics(
-        validate=None if validate is None else validate_averaged,
-        epochs=settings.epochs,
-        validate_every=settings.validate_every,
-    )
-    return [
-        # First, so that a training which must end writes nothing more.
-        keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: directory.check_lock()),
-        callbacks.NonFiniteCheck(state, steps_per_execution=settings.steps_per_execution),
-        callbacks.StepCheckpoints(
-            state,
-            stop,
-            every_steps=settings.save_every_steps,
-            every_minutes=settings.save_every_minutes,
-            within_epochs=data.service is None,
-            before_epoch_end=metrics.validates,
-        ),
-        metrics,
-        callbacks.LedgerCheck(
-            training=ledgers[0],
-            validation=ledgers[1],
-            max_failure_share=data.max_failure_share,
-            path=directory.outcomes_file,
-            state=state,
-        ),
-        callbacks.EpochLog(directory.log_file, columns),
-        keras.callbacks.TensorBoard(os.fspath(directory.tensorboard), write_graph=False),
-        callbacks.EpochCheckpoints(
-            state, stop, metric=f"val_{metric}", patience=settings.early_stopping_patience
-        ),
-    ]
 
 
 def _check_unchanged(changes, *, allowed):
@@ -383,16 +264,6 @@ def _early_end_in_words(progress: Progress) -> str:
     return (
         f"epoch {progress.best_epoch} was the best, and {progress.epochs_since_best} epochs "
         "since have been no better (train.early_stopping_patience)"
-    )
-
-
-def _non_finite_in_words(found: NonFiniteStep, state: TrainingState) -> str:
-    epoch, step = divmod(found.steps[-1], state.steps_per_epoch)
-    again = f" again, after going back {state.progress.rollbacks} times"
-    return (
-        f"{found.reason} at step {found.steps[-1] + 1} (epoch {epoch + 1}, step {step + 1} of "
-        f"{state.steps_per_epoch}){again if state.progress.rollbacks else ''}; nothing of it was "
-        f"saved; {callbacks.CURE}"
     )
 
 

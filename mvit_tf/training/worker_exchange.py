@@ -8,7 +8,7 @@ import contextlib
 import functools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -106,6 +106,30 @@ def gather_scores(
         counts[videos] = np.frombuffer(views, "<i8")
         scores[videos] = np.frombuffer(rows, scores.dtype).reshape(-1, scores.shape[1])
     return scores, counts
+
+
+def gather_rows(
+    strategy: tf.distribute.Strategy | None, arrays: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """The rows of all workers' arrays, which have the same names and columns.
+
+    Args:
+        arrays: all with as many rows, `video` (rows,) among them: the rows are ordered by it, those
+            of one video as its worker has them.
+    """
+    if process_shard(strategy)[1] == 1:
+        return arrays
+    together = {
+        name: np.concatenate(
+            [
+                np.frombuffer(content, array.dtype).reshape(-1, *array.shape[1:])
+                for content in gather_bytes(strategy, np.ascontiguousarray(array).tobytes())
+            ]
+        )
+        for name, array in arrays.items()
+    }
+    order = np.argsort(together["video"], kind="stable")
+    return {name: array[order] for name, array in together.items()}
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.worker_exchange import gather_json
 
 # Callbacks that write into the model directory.
-_WRITERS = (callbacks.LedgerCheck, callbacks.EpochLog, keras.callbacks.TensorBoard)
+_WRITERS = (callbacks.LedgerCheck, callbacks.EpochLog)
 # Keys that say how this machine works, not what is trained.
 _OF_ONE_MACHINE = ("data.decode_threads", "data.decode_workers", "train.start_timeout")
 

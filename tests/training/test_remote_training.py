@@ -67,7 +67,7 @@ def test_a_killed_training_goes_on_and_is_evaluated_exported_and_predicted_from(
         command = [*_MVIT, *command, f"--params_override={options}", "--mode=train_and_eval"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as first:
             for line in first.stdout:
-                if line.startswith("Epoch 3/"):
+                if line.startswith("epoch       2/3: "):
                     first.send_signal(signal.SIGKILL)
         second = subprocess.run(command, capture_output=True, env=environment, text=True)
         assert second.returncode == 0, second.stderr
