@@ -176,7 +176,9 @@ def _fit(experiment, directory, strategy, state, videos, validation, ledgers):
         validate = validator(
             experiment, state.model, validation, strategy, validation_ledger, workers
         )
-        around = _callbacks(experiment, directory, state, ledgers, stop, validate)
+        around = _callbacks(
+            experiment, directory, state, ledgers, stop, validate, num_videos=len(videos)
+        )
 
         def clips(start_step, skipped_steps):
             return training_clips(
@@ -216,7 +218,7 @@ def _fit(experiment, directory, strategy, state, videos, validation, ledgers):
                 state.go_back(found.steps)
 
 
-def _callbacks(experiment, directory, state, ledgers, stop, validate):
+def _callbacks(experiment, directory, state, ledgers, stop, validate, *, num_videos):
     settings, data = experiment.train, experiment.data
     metric = MultiLabelReport.metric if data.multi_label else EvaluationReport.metric
     columns = callbacks.EpochLog.COLUMNS
@@ -251,6 +253,7 @@ def _callbacks(experiment, directory, state, ledgers, stop, validate):
             max_failure_share=data.max_failure_share,
             path=directory.outcomes_file,
             state=state,
+            num_videos=num_videos,
         ),
         callbacks.EpochLog(directory.log_file, columns),
         keras.callbacks.TensorBoard(os.fspath(directory.tensorboard), write_graph=False),
