@@ -172,18 +172,20 @@ class OutcomeLedger:
         kinds = ", ".join(f"{count} {outcome}" for outcome, count in bad)
         return f"{len(outcomes)} videos, {failed} left out ({kinds}){others}"
 
-    def check(self, max_failure_share):
+    def check(self, max_failure_share, num_videos=0):
         """Stops a run that loses too much.
 
         Args:
             max_failure_share: float in [0, 1]. Largest bearable share of failed videos among
                 those asked for.
+            num_videos: int. Videos of the set, where fewer were asked for: a run that goes on
+                within an epoch has not seen them all.
 
         Raises:
             UserError: more failed; the message counts them and names the first few.
         """
         failures = self.failures
-        asked = len(self)
+        asked = max(len(self), num_videos)
         if asked and len(failures) / asked > max_failure_share:
             raise UserError(
                 f"{self.summary()}, more than the share of {max_failure_share:g} allowed; "
@@ -227,6 +229,8 @@ class OutcomeLedger:
     def epoch_state(self, epoch, end):
         """What is on record of an epoch's clips before the position `end`, for `restore_epoch`.
 
+        And of the videos that have failed so far, whose share may end a run.
+
         Returns:
             dict of plain values.
         """
@@ -235,7 +239,11 @@ class OutcomeLedger:
             counts = collections.Counter(o for position, o in clips.items() if position < end)
             counts += self._before.get(epoch, collections.Counter())
             entries = [entry for position, entry in sorted(named.items()) if position < end]
-        return {"counts": dict(counts), "entries": entries}
+            # In order, as threads find them in any.
+            failures = sorted(
+                [path, *entry] for path, entry in self._outcomes.items() if entry[0] not in _GOOD
+            )
+        return {"counts": dict(counts), "entries": entries, "failures": failures}
 
     def restore_epoch(self, epoch, state):
         """Puts an epoch back to an `epoch_state`; what is on record of later ones is forgotten."""
@@ -246,6 +254,8 @@ class OutcomeLedger:
             self._before[epoch] = collections.Counter(state.get("counts", {}))
             for entry in state.get("entries", ()):
                 self._named[epoch][entry["position"]] = entry
+            for path, outcome, detail in state.get("failures", ()):
+                self._outcomes[path] = (outcome, detail)
 
     @contextlib.contextmanager
     def user_errors(self):

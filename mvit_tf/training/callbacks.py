@@ -213,12 +213,21 @@ class LedgerCheck(keras.callbacks.Callback):
             clip that was replaced or damaged in part, and one for each validation video that
             failed or was, and one for each step that was skipped. Epochs before a resume stay.
         state: of the training.
+        num_videos: videos to train on.
     """
 
     def __init__(
-        self, *, training, validation, max_failure_share: float, path: Path, state: TrainingState
+        self,
+        *,
+        training,
+        validation,
+        max_failure_share: float,
+        path: Path,
+        state: TrainingState,
+        num_videos: int = 0,
     ):
         super().__init__()
+        self._num_videos = num_videos
         self._state = state
         self._training, self._validation = training, validation
         self._max_failure_share = max_failure_share
@@ -247,8 +256,8 @@ class LedgerCheck(keras.callbacks.Callback):
                 if entry["path"] in named
             ]
         write_json_lines(self._path, entries)
-        for ledger in (self._training, self._validation):
-            ledger.check(self._max_failure_share)
+        self._training.check(self._max_failure_share, self._num_videos)
+        self._validation.check(self._max_failure_share)
 
 
 class EpochCheckpoints(keras.callbacks.Callback):

@@ -78,6 +78,12 @@ class Summaries:
         for writer in self._writers.values():
             writer.flush()
 
+    def restart(self, first_step: int):
+        """Training goes on from an earlier step: what was written beyond it is passed over."""
+        self.close()
+        self._writers = {}
+        self.first_step = first_step
+
     def close(self):
         """Ends the files."""
         for writer in self._writers.values():

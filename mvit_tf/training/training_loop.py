@@ -84,11 +84,19 @@ def train_from(
         around = worker_callbacks(
             strategy,
             _callbacks(
-                experiment, directory, state, ledgers, stop, validate, (step_log, epoch_report)
+                experiment,
+                directory,
+                state,
+                ledgers,
+                stop,
+                validate,
+                (step_log, epoch_report),
+                len(videos),
             ),
             training=ledger,
             validation=validation_ledger,
             max_failure_share=experiment.data.max_failure_share,
+            num_videos=len(videos),
         )
 
         def clips(start_step, skipped_steps, steps):
@@ -136,9 +144,11 @@ def train_from(
                 )
             with strategy_scope(strategy):
                 state.go_back(found.steps)
+            if chief:
+                summaries.restart(steps_done(state.model))
 
 
-def _callbacks(experiment, directory, state, ledgers, stop, validate, telling):
+def _callbacks(experiment, directory, state, ledgers, stop, validate, telling, num_videos):
     settings, data = experiment.train, experiment.data
     step_log, epoch_report = telling
     metric = MultiLabelReport.metric if data.multi_label else EvaluationReport.metric
@@ -175,6 +185,7 @@ def _callbacks(experiment, directory, state, ledgers, stop, validate, telling):
             max_failure_share=data.max_failure_share,
             path=directory.outcomes_file,
             state=state,
+            num_videos=num_videos,
         ),
         callbacks.EpochLog(directory.log_file, columns),
         callbacks.EpochCheckpoints(

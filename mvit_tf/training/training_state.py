@@ -162,16 +162,15 @@ class TrainingState:
         variable = first_not_finite(self.model)
         if variable and self.progress.epoch_step:
             raise NonFiniteStep((self.next_step - 1,), f"{variable} is not finite", self.logs)
-        running = None
-        if self.progress.epoch_step:
-            values = [keras.ops.convert_to_numpy(v) for v in self.model.metrics_variables]
-            running = RunningEpoch(
-                self.logs,
-                [value.tolist() for value in values],
-                self._ledger.epoch_state(
-                    self.progress.epoch, self.progress.epoch_step * self._clips_per_step
-                ),
-            )
+        begun = self.progress.epoch_step > 0
+        values = [keras.ops.convert_to_numpy(v) for v in self.model.metrics_variables]
+        running = RunningEpoch(
+            self.logs if begun else {},
+            [value.tolist() for value in values] if begun else [],
+            self._ledger.epoch_state(
+                self.progress.epoch, self.progress.epoch_step * self._clips_per_step
+            ),
+        )
         self.store.save(self.model, self.progress, running)
         self._saved = self.progress
         self.saved_step, self.saved_at = self.progress.step, time.monotonic()

@@ -112,11 +112,17 @@ class SharedLedger(OutcomeLedger):
         for state in found:
             counts += collections.Counter(state["counts"])
         entries = [entry for state in found for entry in state["entries"]]
-        return {"counts": dict(counts), "entries": sorted(entries, key=lambda e: e["position"])}
+        failures = {path: entry for state in found for path, *entry in state["failures"]}
+        return {
+            "counts": dict(counts),
+            "entries": sorted(entries, key=lambda entry: entry["position"]),
+            "failures": [[path, *entry] for path, entry in sorted(failures.items())],
+        }
 
     def restore_epoch(self, epoch, state):
-        """See `OutcomeLedger.restore_epoch`; the chief has what all had done."""
-        self.own.restore_epoch(epoch, state if is_chief(self._strategy) else {})
+        """See `OutcomeLedger.restore_epoch`; the chief has the clips of all, or all would count."""
+        failures = {"failures": state.get("failures", ())}
+        self.own.restore_epoch(epoch, state if is_chief(self._strategy) else failures)
 
     def epoch_entries(self, epoch):
         """See `OutcomeLedger.epoch_entries`; of the epoch that was gathered."""
@@ -146,6 +152,7 @@ def worker_callbacks(
     training: OutcomeLedger,
     validation: OutcomeLedger,
     max_failure_share: float,
+    num_videos: int = 0,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of this process: on one machine, those of the chief.
 
@@ -155,7 +162,7 @@ def worker_callbacks(
     Args:
         chiefs: the callbacks, a `LedgerCheck` among them.
         training, validation: as `shared_ledger` gave them.
-        max_failure_share: of the `LedgerCheck`.
+        max_failure_share, num_videos: of the `LedgerCheck`.
     """
     if process_shard(strategy)[1] == 1:
         return chiefs
@@ -164,7 +171,7 @@ def worker_callbacks(
         if isinstance(callback, callbacks.LedgerCheck):
             own.append(GatherOutcomes(training))
             if not is_chief(strategy):
-                own.append(FailureCheck((training, validation), max_failure_share))
+                own.append(FailureCheck(training, validation, max_failure_share, num_videos))
         if is_chief(strategy) or not isinstance(callback, _WRITERS):
             own.append(callback)
     return own
@@ -189,18 +196,24 @@ class FailureCheck(keras.callbacks.Callback):
     """Ends the training where the chief's `LedgerCheck` ends it; writes nothing.
 
     Args:
-        ledgers: OutcomeLedgers.
-        max_failure_share: the share of each that may fail.
+        training, validation, max_failure_share, num_videos: of the `LedgerCheck`.
     """
 
-    def __init__(self, ledgers: tuple[OutcomeLedger, ...], max_failure_share: float):
+    def __init__(
+        self,
+        training: OutcomeLedger,
+        validation: OutcomeLedger,
+        max_failure_share: float,
+        num_videos: int = 0,
+    ):
         super().__init__()
-        self._ledgers = ledgers
+        self._training, self._validation = training, validation
         self._max_failure_share = max_failure_share
+        self._num_videos = num_videos
 
     def on_epoch_end(self, epoch, logs=None):
-        for ledger in self._ledgers:
-            ledger.check(self._max_failure_share)
+        self._training.check(self._max_failure_share, self._num_videos)
+        self._validation.check(self._max_failure_share)
 
 
 def require_same_experiment(

@@ -306,6 +306,20 @@ def test_checkpoints_of_version_0_1_0_restore(tmp_path, name):
     np.testing.assert_allclose(logits, np.load(written / f"{name}.npy"), rtol=1e-4, atol=1e-6)
 
 
+def test_a_directory_of_an_older_version_goes_on_and_its_last_goes_once_it_has_no_use(
+    tmp_path, two_models
+):
+    store, (model, _) = CheckpointStore(tmp_path, keep=2), two_models
+    written = Path(__file__).parents[1] / "version_0_1_0" / "mvit_s_16x4.weights.h5.gz"
+    last = tmp_path / "last.weights.h5"
+    last.write_bytes(gzip.decompress(written.read_bytes()))
+    assert store.newest() == (last, Progress(1, 1, 0.5, 1.0, step=None))
+    store.save(model, Progress(1, 1, 0.5, 1.0, epoch_step=1, step=4))
+    assert store.newest()[0] == store.step_path(4) and last.exists()
+    store.save(model, Progress(1, 1, 0.5, 1.0, epoch_step=2, step=5))
+    assert not last.exists()
+
+
 def test_a_checkpoint_keeps_its_progress_when_training_writes_the_next(tmp_path, two_models):
     store = CheckpointStore(tmp_path)
     model, reader = two_models

@@ -117,7 +117,7 @@ def test_a_run_killed_at_twenty_moments_ends_with_the_same_bits(tmp_path, config
     draw.shuffle(kills)
     # The one that is not killed as all was done by then is among the last.
     runs = [{"model_dir": "straight"}, *kills, {"model_dir": "run"}]
-    statuses = run_all(tmp_path, config, runs, OVERRIDES.replace("=3", "=12"))
+    statuses = run_all(tmp_path, config, runs, OVERRIDES.replace("epochs=3", "epochs=6"))
     assert statuses[0] == statuses[-1] == 0
     assert statuses[1:-1] == [KILLED] * 20
     assert_same_run(tmp_path / "straight", tmp_path / "run")
