@@ -20,18 +20,13 @@ def merged_weights(model: keras.Model) -> list[keras.Variable]:
 
 
 def lora_weights(model: keras.Model) -> dict[str, keras.Variable]:
-    """Both factors of each layer with LoRA, and the frozen kernel that they add to, by name."""
+    """Both factors of each layer with LoRA, and the frozen kernel that they add to, by path."""
     found = {}
     for block in model.layers:
         if not isinstance(block, MultiscaleBlock):
             continue
         for layer in block.dense_layers:
-            weights = layer.lora_weights
-            # The factors' own paths are those of where they were added, not of their layer.
-            found |= {
-                f"{weights['kernel'].path.rpartition('/')[0]}/{name}": variable
-                for name, variable in weights.items()
-            }
+            found |= {variable.path: variable for variable in layer.lora_weights.values()}
     return found
 
 

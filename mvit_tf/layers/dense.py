@@ -1,5 +1,7 @@
 """`keras.layers.Dense` on tokens: TensorFlow fuses and differentiates it better in rank 2."""
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -50,6 +52,14 @@ class Dense(keras.layers.Dense):
     def quantized_call(self, inputs, gelu_first=False, training=None):
         inputs = ops.gelu(inputs, approximate=False) if gelu_first else inputs
         return super().quantized_call(inputs, training=training)
+
+    def enable_lora(self, rank, **options):
+        """As Keras'; the paths of both factors begin as that of the kernel, which tells layers."""
+        owners = self._kernel.path.split("/")[:-2]
+        with contextlib.ExitStack() as stack:
+            for owner in owners:
+                stack.enter_context(keras.name_scope(owner))
+            super().enable_lora(rank, **options)
 
     @property
     def lora_weights(self):

@@ -20,6 +20,7 @@ from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_json_lines, write_text_atomically
+from mvit_tf.models import MViT
 from mvit_tf.training.checkpoints import Progress
 from mvit_tf.training.evaluation import EvaluationReport, make_report
 from mvit_tf.training.experiment import Experiment
@@ -35,7 +36,6 @@ from mvit_tf.training.logistic_regression import (
 )
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport, make_multi_label_report
-from mvit_tf.training.training_model import build_training_model
 
 # Strengths of L2 to choose from, the strongest first: each optimum is the start of the next.
 L2_STRENGTHS = tuple(10.0**power for power in np.arange(2, -4.5, -0.5))
@@ -78,7 +78,12 @@ def train_probe(
     saved = directory.saved_split() if done else None
     train, validation = train_and_validation(experiment, labelled, saved)
     keras.utils.set_random_seed(experiment.train.seed)
-    model = build_training_model(experiment, train.num_classes)
+    # No `TrainingModel`: it takes no training steps.
+    model = MViT(
+        experiment.model_config(train.num_classes),
+        name=experiment.model.name,
+        dtype=experiment.train.dtype,
+    )
     if experiment.model.initial_weights is None:
         warn_of_random_weights("train.probe keeps")
     else:

@@ -60,6 +60,10 @@ def test_the_factors_and_the_head_are_trained():
     head = 32 * 3 + 3
     trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     assert trained == factors + head
+    # Told apart by path, as the learning rates of layers are.
+    paths = {variable.path for variable in model.trainable_variables}
+    assert len(paths) == 2 * 9 + 2
+    assert "block_00/attn/qkv/lora_kernel_a" in paths
     second = tiny_model()
     enable_lora(second, 3, first_block=1)
     assert not any(layer.lora_enabled for layer in second.get_layer("block_00").dense_layers)
