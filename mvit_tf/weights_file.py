@@ -51,7 +51,7 @@ def save_weights_file(
     Args:
         model: built.
         path: ends in `.weights.h5`; a file there is replaced once the new one is whole.
-        optimizer: `False` leaves the optimizer's state out.
+        optimizer: `False` leaves out the optimizer's state, and what LoRA keeps apart.
         **attributes: texts and arrays to keep in the same file, see `WeightsFile.attributes`.
 
     Raises:
@@ -73,7 +73,8 @@ def save_weights_file(
     def write(temporary):
         keras.saving.save_weights(model, temporary, objects_to_skip=left_out)
         with h5py.File(temporary, "a") as file:
-            write_lora(model, file)
+            if optimizer:  # what training goes on from
+                write_lora(model, file)
             group = file.create_group(_GROUP)
             # Not an attribute, of which HDF5 bears 64 KiB.
             group[_CONTENTS] = json.dumps(contents)

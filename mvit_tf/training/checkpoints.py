@@ -326,8 +326,7 @@ class CheckpointStore:
         Raises:
             UserError: there are checkpoints, and none can be read.
         """
-        if not isinstance(self.directory, RemotePath) and self.directory.is_dir():
-            remove_unfinished(self.directory)
+        self._remove_unfinished()
         unreadable = []
         for path in self._steps().values():
             found = _read(path, unreadable)
@@ -352,6 +351,10 @@ class CheckpointStore:
                 f"{self._weights_alone()}"
             )
         return None
+
+    def _remove_unfinished(self):
+        if not isinstance(self.directory, RemotePath) and self.directory.is_dir():
+            remove_unfinished(self.directory)
 
     def _warn(self, unreadable: Iterable[str], used: Path | RemotePath):
         for message in set(unreadable) - self._warned:

@@ -55,6 +55,9 @@ class _FollowerStore(CheckpointStore):
     def complete_best(self, model, progress):
         """Nothing: the chief completes it."""
 
+    def _remove_unfinished(self):
+        """Nothing: the chief may be writing it."""
+
 
 def announce_role(strategy: tf.distribute.Strategy | None):
     """Says which worker this is; from then on all but the chief say only what ends them."""

@@ -11,7 +11,7 @@ from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.freezing import freeze_blocks
 from mvit_tf.training.initial_weights import load_initial_weights
 from tests.training.test_trainer import arrays
-from tests.training.tiny import tiny_model, write_config, write_videos
+from tests.training.tiny import newest_checkpoint, tiny_model, write_config, write_videos
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_frozen_weights_stay_and_have_no_slots(tmp_path, config, overrides):
     trainer.run(
         mode="train", model_dir=tmp_path / "run", config_file=config, overrides=keys.rstrip(",")
     )
-    last = tmp_path / "run" / "checkpoints" / "last.weights.h5"
+    last = newest_checkpoint(tmp_path / "run")
     trained = tiny_model(num_classes=8)
     load_initial_weights(trained, last, reset_head=False)
     for one, two in zip(first.weights, trained.weights, strict=True):

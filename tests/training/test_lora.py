@@ -14,7 +14,7 @@ from mvit_tf.training.lora import enable_lora
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.trained_model import load_trained_model
 from tests.training.test_trainer import arrays
-from tests.training.tiny import tiny_model, write_config, write_videos
+from tests.training.tiny import newest_checkpoint, tiny_model, write_config, write_videos
 
 LORA = "train.lora_rank=2,train.epochs=3"
 
@@ -150,7 +150,7 @@ def test_a_checkpoint_keeps_kernels_and_factors_apart(tmp_path):
 def test_only_what_is_trained_moves_and_the_export_is_the_same_model(config, trained):
     directory = ModelDirectory(trained)
     experiment = load_experiment(directory.saved_experiment())
-    file = arrays(trained / "checkpoints" / "last.weights.h5")
+    file = arrays(newest_checkpoint(trained))
     factors = [name for name in file if name.startswith("lora/") and "lora_kernel" in name]
     assert len(factors) == 18
     assert all(np.abs(file[name]).max() > 0 for name in factors)
@@ -170,7 +170,7 @@ def test_only_what_is_trained_moves_and_the_export_is_the_same_model(config, tra
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, monkeypatch, config, trained):
-    original = callbacks.Checkpoints.on_epoch_end
+    original = callbacks.EpochCheckpoints.on_epoch_end
 
     def interrupted(self, epoch, logs=None):
         if epoch == 1:
@@ -178,12 +178,12 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, monkeypatch, confi
         original(self, epoch, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Checkpoints, "on_epoch_end", interrupted)
+        patch.setattr(callbacks.EpochCheckpoints, "on_epoch_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trainer.run(mode="train", model_dir=tmp_path, config_file=config, overrides=LORA)
     trainer.run(mode="train", model_dir=tmp_path)
-    straight = arrays(trained / "checkpoints" / "last.weights.h5")
-    resumed = arrays(tmp_path / "checkpoints" / "last.weights.h5")
+    straight = arrays(newest_checkpoint(trained))
+    resumed = arrays(newest_checkpoint(tmp_path))
     assert straight.keys() == resumed.keys()
     for name, value in straight.items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
