@@ -64,3 +64,22 @@ def test_what_is_ignored_stays_ignored(number):
         signal.raise_signal(number)
     assert request.number is None and signal.getsignal(number) is signal.SIG_IGN
     signal.signal(number, signal.default_int_handler)
+
+
+def test_several_workers_stop_together():
+    asked = []
+
+    def agree(number):
+        asked.append(number)
+        return max(number, 2 * signal.SIGTERM)
+
+    request = StopRequest(agree)
+    assert request.agree(due=True) == (True, False)
+    with pytest.raises(Interrupted) as raised:
+        request.check()
+    assert raised.value.number == signal.SIGTERM
+    alone = StopRequest()
+    assert alone.agree() == (False, False) and alone.agree(due=True) == (False, True)
+    alone.check()
+    alone.receive(signal.SIGUSR1)
+    assert alone.agree(due=True)[0] and asked == [1]

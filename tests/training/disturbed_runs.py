@@ -21,7 +21,13 @@ quiet_tensorflow()
 
 from mvit_tf.cli.train import run_experiment  # noqa: E402
 from mvit_tf.data.pipeline import steps_per_epoch, training_steps  # noqa: E402
-from mvit_tf.training import callbacks, checkpoints, scoring, trainer, training_state  # noqa: E402
+from mvit_tf.training import (  # noqa: E402
+    callbacks,
+    checkpoints,
+    scoring,
+    training_loop,
+    training_state,
+)
 from mvit_tf.training import training_model as training_model_module  # noqa: E402
 
 
@@ -47,7 +53,7 @@ def half_written(path):
 
 def poisoned(step):
     """The clips of one step are NaN."""
-    make = trainer.training_clips
+    make = training_loop.training_clips
 
     def clips(experiment, videos, *, start_step=0, skipped_steps=(), **options):
         made = make(
@@ -63,7 +69,7 @@ def poisoned(step):
             lambda number, batch: (tf.where(number == step, nan, batch[0]), batch[1])
         )
 
-    trainer.training_clips = clips
+    training_loop.training_clips = clips
 
 
 def left_out(step):
@@ -72,7 +78,7 @@ def left_out(step):
 
 def by_timer(seconds):
     before(
-        trainer,
+        training_loop,
         "fit",
         lambda *_: threading.Timer(seconds, lambda: send(signal.SIGKILL)).start(),
     )
@@ -95,7 +101,9 @@ DISTURBANCES = {
     "kill_before_best": lambda n: before(
         checkpoints.CheckpointStore, "_save_best", lambda *_: send(signal.SIGKILL), n
     ),
-    "kill_in_validation": lambda n: before(scoring, "_score", lambda *_: send(signal.SIGKILL), n),
+    "kill_in_validation": lambda n: before(
+        scoring, "_probabilities", lambda *_: send(signal.SIGKILL), n
+    ),
     "kill_in_log": lambda n: before(
         callbacks.EpochLog, "on_epoch_end", lambda *_: send(signal.SIGKILL), n
     ),
@@ -114,10 +122,12 @@ DISTURBANCES = {
         *WRITE, lambda *_: (send(signal.SIGTERM), time.sleep(0.1), send(signal.SIGTERM)), n
     ),
     "sigterm_in_validation": lambda n: before(
-        scoring, "_score", lambda *_: (send(signal.SIGTERM), time.sleep(60)), n
+        scoring, "_probabilities", lambda *_: (send(signal.SIGTERM), time.sleep(60)), n
     ),
     "full_disk_in_step": lambda path: before(*STEP, lambda *_: fill(path), 2),
-    "full_disk_in_validation": lambda path: before(scoring, "_score", lambda *_: fill(path)),
+    "full_disk_in_validation": lambda path: before(
+        scoring, "_probabilities", lambda *_: fill(path)
+    ),
     "freed_disk": os.remove,
     "poisoned_step": poisoned,
     "left_out_step": left_out,

@@ -132,7 +132,7 @@ def test_a_resumed_average_goes_on(tmp_path):
     store = CheckpointStore(tmp_path)
     store.save(first, Progress(1, 1))
     again = training_model(seed=1, ema_decay=0.9)
-    restore(again, store.path("last"))
+    restore(again, store.newest()[0])
     fit(again)
     for a, b in zip(straight.optimizer.variables, again.optimizer.variables, strict=True):
         np.testing.assert_array_equal(a, b)

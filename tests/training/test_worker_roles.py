@@ -1,6 +1,5 @@
 """What the chief does, what the others do, and the account of all of them."""
 
-import keras
 import pytest
 
 from mvit_tf.data.outcomes import OutcomeLedger
@@ -56,13 +55,35 @@ def test_the_account_of_two_workers_is_that_of_one(monkeypatch):
         shared.check(0.39)
 
 
+def test_an_account_within_an_epoch_goes_on_with_two_workers(monkeypatch, as_worker):
+    clips = [(0, "a", None), (1, "b", "x"), (2, "c", None), (3, "a", "y"), (4, "b", None)]
+    one, two = ledger_of(5, *clips[1::2]), ledger_of(5, *clips[0::2])
+    monkeypatch.setattr(worker_roles, "gather_json", lambda _, own: [own, two.epoch_state(5, 3)])
+    as_worker(0)
+    saved = SharedLedger(None, one).epoch_state(5, 3)
+    assert saved["counts"] == {"ok": 2, "replaced": 1}
+    assert [failure[0] for failure in saved["failures"]] == ["x", "y"]
+    # Both go on from the same checkpoint with the clips from position 3 on.
+    resumed = [ledger_of(5, clips[3]), ledger_of(5, clips[4])]
+    for index, ledger in enumerate(resumed):
+        as_worker(index)
+        SharedLedger(None, ledger).restore_epoch(5, saved)
+        assert ledger.failures.keys() >= {"x", "y"}
+    # What is on record of the epoch is forgotten by restoring: the clips come again.
+    for ledger, (position, path, bad) in zip(resumed, clips[3:], strict=True):
+        failed = [(bad, "empty_file", "no bytes")] if bad else []
+        ledger.record_clip(5, position, path, "ok", failed)
+    totals = [ledger.epoch_entries(5)[0] for ledger in resumed]
+    assert sum(total["clips"] for total in totals) == 5
+    assert sum(total["replaced"] for total in totals) == 2
+
+
 def test_only_the_chief_writes(as_worker, tmp_path):
     ledgers = {"training": OutcomeLedger(), "validation": OutcomeLedger(), "max_failure_share": 0.0}
     chiefs = [
-        callbacks.NonFiniteLossStop(steps_per_epoch=1),
-        callbacks.LedgerCheck(**ledgers, path=tmp_path / "outcomes.jsonl"),
+        callbacks.NonFiniteCheck(None),
+        callbacks.LedgerCheck(**ledgers, path=tmp_path / "outcomes.jsonl", state=None),
         callbacks.EpochLog(tmp_path / "log.csv"),
-        keras.callbacks.TensorBoard(tmp_path),
     ]
     assert worker_callbacks(None, chiefs, **ledgers) == chiefs
     names = {}
@@ -70,10 +91,8 @@ def test_only_the_chief_writes(as_worker, tmp_path):
         as_worker(index)
         own = worker_callbacks(None, chiefs, **ledgers)
         names[index] = [type(callback).__name__ for callback in own]
-    assert names[0] == [
-        *("NonFiniteLossStop", "GatherOutcomes", "LedgerCheck", "EpochLog", "TensorBoard")
-    ]
-    assert names[1] == ["NonFiniteLossStop", "GatherOutcomes", "FailureCheck"]
+    assert names[0] == ["NonFiniteCheck", "GatherOutcomes", "LedgerCheck", "EpochLog"]
+    assert names[1] == ["NonFiniteCheck", "GatherOutcomes", "FailureCheck"]
 
 
 def test_a_follower_writes_nothing_and_ends_with_the_chief(as_worker, tmp_path):
@@ -91,7 +110,7 @@ def test_a_follower_writes_nothing_and_ends_with_the_chief(as_worker, tmp_path):
         "validation": OutcomeLedger(),
         "max_failure_share": 0.1,
     }
-    check = callbacks.LedgerCheck(**ledgers, path=tmp_path / "outcomes.jsonl")
+    check = callbacks.LedgerCheck(**ledgers, path=tmp_path / "outcomes.jsonl", state=None)
     with pytest.raises(UserError, match="1 left out"):
         worker_callbacks(None, [check], **ledgers)[-1].on_epoch_end(0, {})
     assert not (tmp_path / "outcomes.jsonl").exists()
