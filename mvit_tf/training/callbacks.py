@@ -103,6 +103,7 @@ class StepCheckpoints(keras.callbacks.Callback):
         stop, due = self._stop.agree(self._within_epochs and self._is_due())
         if due:
             self._state.save()
+            stop = self._stop.agree()[0]  # A signal may have come meanwhile.
         if stop:
             self._end(self._within_epochs)
 
