@@ -16,6 +16,11 @@ TEMPORARY_PREFIX = ".writing-"
 
 # What a lock is refused with that another process holds; anything else means no locks here.
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# HDF5 and TensorFlow have no other way to say it.
+_DISK_FULL_WORDS = re.compile(
+    r"No space left|quota exceeded|File too large|errno = (28|122|27)\b", re.IGNORECASE
+)
 _CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -27,6 +32,12 @@ def printable(name: str) -> str:
 def one_line(text: str) -> str:
     """`printable`, and control characters and line breaks of any kind as JSON's `\\uXXXX`."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", printable(text))
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error says that a disk, or a user's share of it, is full."""
+    number = getattr(error, "errno", None)
+    return number in _DISK_FULL if number else bool(_DISK_FULL_WORDS.search(str(error)))
 
 
 def write_atomically(path: Path | RemotePath, fill: Callable[[Path], None]):

@@ -159,18 +159,23 @@ class OutcomeLedger:
                 if outcome == PARTIAL
             }
 
-    def summary(self):
-        """One line: how many videos were asked for, how many failed, and of what."""
+    def summary(self, num_videos=0):
+        """One line: how many videos were asked for, how many failed, and of what.
+
+        Args:
+            num_videos: int. Videos of the set, where fewer were asked for.
+        """
         outcomes = self.outcomes
+        asked = max(len(outcomes), num_videos)
         counts = collections.Counter(outcome for outcome, _ in outcomes.values())
         failed = len(outcomes) - sum(counts[outcome] for outcome in _GOOD)
         others = f", {counts[PADDED]} shorter than a clip" if counts[PADDED] else ""
         others += f", {counts[PARTIAL]} with damaged frames" if counts[PARTIAL] else ""
         if not failed:
-            return f"{len(outcomes)} videos, all decoded{others}"
+            return f"{asked} videos, all decoded{others}"
         bad = sorted(item for item in counts.items() if item[0] not in _GOOD)
         kinds = ", ".join(f"{count} {outcome}" for outcome, count in bad)
-        return f"{len(outcomes)} videos, {failed} left out ({kinds}){others}"
+        return f"{asked} videos, {failed} left out ({kinds}){others}"
 
     def check(self, max_failure_share, num_videos=0):
         """Stops a run that loses too much.
@@ -188,7 +193,7 @@ class OutcomeLedger:
         asked = max(len(self), num_videos)
         if asked and len(failures) / asked > max_failure_share:
             raise UserError(
-                f"{self.summary()}, more than the share of {max_failure_share:g} allowed; "
+                f"{self.summary(asked)}, more than the share of {max_failure_share:g} allowed; "
                 f"first: {_first_failures(failures)}; `mvit check-data` lists all; mend or remove "
                 "them, or raise data.max_failure_share"
             )
@@ -229,7 +234,7 @@ class OutcomeLedger:
     def epoch_state(self, epoch, end):
         """What is on record of an epoch's clips before the position `end`, for `restore_epoch`.
 
-        And of the videos that have failed so far, whose share may end a run.
+        Not of the videos that have failed: they are tried again, and may be mended by then.
 
         Returns:
             dict of plain values.
@@ -239,11 +244,7 @@ class OutcomeLedger:
             counts = collections.Counter(o for position, o in clips.items() if position < end)
             counts += self._before.get(epoch, collections.Counter())
             entries = [entry for position, entry in sorted(named.items()) if position < end]
-            # In order, as threads find them in any.
-            failures = sorted(
-                [path, *entry] for path, entry in self._outcomes.items() if entry[0] not in _GOOD
-            )
-        return {"counts": dict(counts), "entries": entries, "failures": failures}
+        return {"counts": dict(counts), "entries": entries}
 
     def restore_epoch(self, epoch, state):
         """Puts an epoch back to an `epoch_state`; what is on record of later ones is forgotten."""
@@ -254,8 +255,6 @@ class OutcomeLedger:
             self._before[epoch] = collections.Counter(state.get("counts", {}))
             for entry in state.get("entries", ()):
                 self._named[epoch][entry["position"]] = entry
-            for path, outcome, detail in state.get("failures", ()):
-                self._outcomes[path] = (outcome, detail)
 
     @contextlib.contextmanager
     def user_errors(self):

@@ -55,8 +55,9 @@ class NonFiniteCheck(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         variable = first_not_finite(self.model)
         if variable:
-            last = (epoch + 1) * self._state.steps_per_epoch - 1
-            raise NonFiniteStep((last,), f"{variable} is not finite after epoch {epoch + 1}", logs)
+            raise NonFiniteStep(
+                (self._state.last_step,), f"{variable} is not finite after epoch {epoch + 1}", logs
+            )
 
 
 class StepCheckpoints(keras.callbacks.Callback):
@@ -120,6 +121,7 @@ class StepCheckpoints(keras.callbacks.Callback):
             self._state.save()
         if self._state.is_saved:
             logging.info(f"saved       step {self._state.progress.step}")
+            self._stop.agree()  # No worker ends before the chief has written.
         else:
             logging.info("not saved   data.service is resumed at the ends of epochs only")
         self._stop.check()
@@ -137,6 +139,7 @@ class EpochMetrics(keras.callbacks.Callback):
         validate: returns the validation of the current weights; `None` without validation data.
         epochs: epochs in all; the last is always validated.
         validate_every: epochs between validations.
+        discard_checkpoint: removes what was saved before a validation whose loss is not finite.
     """
 
     def __init__(
@@ -145,8 +148,10 @@ class EpochMetrics(keras.callbacks.Callback):
         validate: Callable[[], EvaluationReport | MultiLabelReport] | None,
         epochs: int,
         validate_every: int = 1,
+        discard_checkpoint: Callable[[], None] = lambda: None,
     ):
         super().__init__()
+        self._discard_checkpoint = discard_checkpoint
         self._validate = validate
         self._epochs = epochs
         self._validate_every = validate_every
@@ -164,6 +169,7 @@ class EpochMetrics(keras.callbacks.Callback):
             done = epoch + 1
             report = self._validate()
             if not math.isfinite(report.loss):
+                self._discard_checkpoint()  # It would be validated to the same end.
                 raise UserError(
                     f"the validation loss is {report.loss} after epoch {done}: the weights have "
                     f"run away; the checkpoint is of before; {CURE}"

@@ -12,7 +12,6 @@ training goes on beside.
 
 import contextlib
 import dataclasses
-import errno
 import json
 import re
 import shutil
@@ -26,7 +25,7 @@ import numpy as np
 from absl import logging
 
 from mvit_tf.errors import UserError
-from mvit_tf.files import remove_unfinished
+from mvit_tf.files import is_disk_full, remove_unfinished
 from mvit_tf.lora_weights import lora_weights
 from mvit_tf.remote_path import RemotePath, as_path
 from mvit_tf.weights_file import SUFFIX, WeightsFile, open_weights_file, save_weights_file
@@ -39,8 +38,6 @@ _PROGRESS = "progress"
 _EPOCH = "running_epoch"
 # Room for the groups and names around the arrays, in bytes.
 _FILE_OVERHEAD = 4 * 2**20
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DISK_FULL_WORDS = re.compile(r"No space left|quota exceeded|File too large|errno = (28|122|27)\b")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +57,7 @@ class Progress:
         skipped_steps: the steps, counted from 0, that training leaves out.
         rollbacks: how often it went back to a checkpoint for the sake of them.
         scored_epoch: the last epoch (counted from 1) that was validated.
+        steps_per_epoch: steps in an epoch, by which steps are numbered; `None` if unknown.
     """
 
     epoch: int = 0
@@ -71,6 +69,7 @@ class Progress:
     skipped_steps: tuple[int, ...] = ()
     rollbacks: int = 0
     scored_epoch: int = 0
+    steps_per_epoch: int | None = None
 
     @classmethod
     def from_json(cls, text: str) -> "Progress":
@@ -242,6 +241,10 @@ class CheckpointStore:
         if progress.is_best:
             self._save_best(model, progress)
 
+    def discard(self, step: int):
+        """Removes the checkpoint after so many steps, if it is there."""
+        self.step_path(step).unlink(missing_ok=True)
+
     def complete_best(self, model: keras.Model, progress: Progress):
         """Writes `best` if a kill came between a checkpoint and it.
 
@@ -267,9 +270,7 @@ class CheckpointStore:
         try:
             save_weights_file(model, path, optimizer=optimizer, **content)
         except (OSError, RuntimeError) as error:
-            if isinstance(error, OSError) and error.errno in _DISK_FULL:
-                raise self._no_space() from error
-            if _DISK_FULL_WORDS.search(str(error)):  # HDF5 has no other way to say it.
+            if is_disk_full(error):
                 raise self._no_space() from error
             raise
 

@@ -293,6 +293,11 @@ def _check_combinations(experiment: Experiment, source: str):
             f"{source}: train.batch_size={train.batch_size} must be a multiple of "
             f"data.repeated_augmentation={data.repeated_augmentation}, the clips of each video"
         )
+    if data.service is not None and train.probe:
+        raise UserError(
+            f"{source}: data.service and train.probe are both set; keep one: the views of a probe "
+            "are decoded here"
+        )
     if data.service is not None and data.balanced_sampling:
         raise UserError(
             f"{source}: data.service and data.balanced_sampling are both set; keep one: the "

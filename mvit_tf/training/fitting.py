@@ -6,16 +6,14 @@ steps out, it is called once for each run of epochs that are alike.
 
 import contextlib
 import dataclasses
-import errno
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
 from mvit_tf.errors import UserError
+from mvit_tf.files import is_disk_full
 from mvit_tf.training.training_state import TrainingState, steps_of_epoch
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +127,7 @@ def full_disk_told(folder) -> Iterator[None]:
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
-        number = getattr(error, "errno", None)
-        if number not in _DISK_FULL and "No space left" not in str(error):
+        if not is_disk_full(error):
             raise
         raise UserError(
             f"no space in {folder}: {getattr(error, 'strerror', None) or error}; free some and "

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from mvit_tf.data.lists.video_list import VideoList
@@ -65,7 +66,7 @@ def keep_non_finite_step(
             }
             text = without_secrets(json.dumps(facts, indent=2, ensure_ascii=False)) + "\n"
             write_text_atomically(folder / f"step-{step + 1:08d}.json", text)
-        except (OSError, UserError) as error:
+        except (OSError, UserError, tf.errors.OpError) as error:
             logging.warning(f"{os.fspath(path)} was not written: {error}")
         else:
             logging.warning(f"{found.reason} at step {step + 1}; its batch is kept in {path}")

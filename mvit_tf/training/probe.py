@@ -10,7 +10,6 @@ import json
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import logging
 from scipy.special import expit, softmax
 
@@ -36,12 +35,17 @@ from mvit_tf.training.logistic_regression import (
 )
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport, make_multi_label_report
+from mvit_tf.training.sections import TrainSection
 
 # Strengths of L2 to choose from, the strongest first: each optimum is the start of the next.
 L2_STRENGTHS = tuple(10.0**power for power in np.arange(2, -4.5, -0.5))
 # Where no videos can be held out.
 DEFAULT_L2 = 1e-2
 _HELD_OUT_SHARE = 0.2
+# Of the section `train`.
+_USED_KEYS = (
+    "probe", "batch_size", "class_weights", "dtype", "seed", "devices", "distribution_strategy",
+)  # fmt: skip
 _HELD_OUT_TIMES = 5
 # To choose a strength the heads need not be exact.
 _ROUGH, _EXACT = 1e-4, 1e-6
@@ -62,18 +66,14 @@ class Probe:
     held_out_losses: dict[float, float]
 
 
-def train_probe(
-    experiment: Experiment,
-    directory: ModelDirectory,
-    strategy: tf.distribute.Strategy | None = None,
-):
+def train_probe(experiment: Experiment, directory: ModelDirectory):
     """Trains the head of an experiment's model, and writes the model directory.
 
     Run again it takes the features that are there, computes those of new videos, and trains the
     head anew. The features are computed on one device.
     """
     labelled = labelled_videos(experiment)
-    directory.check(experiment, labelled.class_names)
+    changes = directory.check(experiment, labelled.class_names)
     done = directory.checkpoints.newest() is not None
     saved = directory.saved_split() if done else None
     train, validation = train_and_validation(experiment, labelled, saved)
@@ -94,8 +94,12 @@ def train_probe(
         logging.info(line)
     for line in warnings:
         logging.warning(line)
-    if not done:
-        directory.keep_split(train, validation)
+    for change in changes:
+        logging.info(f"changed     {change}")
+    unused = _unused_keys(experiment.train)
+    if unused:
+        logging.warning(f"train.probe computes the head at once, without {', '.join(unused)}")
+    directory.keep_split(train, validation)
     directory.claim(experiment, train.class_names)
 
     ledgers = {"training": OutcomeLedger(), "validation": OutcomeLedger()}
@@ -143,6 +147,16 @@ def train_probe(
         f"trained     the head on {len(features.rows)} views, L2 {probe.l2:.1e}; {scored}; "
         f"checkpoints in {directory.path}"
     )
+
+
+def _unused_keys(settings: TrainSection) -> list[str]:
+    """Keys that were set and play no part."""
+    defaults = TrainSection().as_dict()
+    return [
+        f"train.{key}"
+        for key, value in settings.as_dict().items()
+        if key not in _USED_KEYS and value != defaults[key]
+    ]
 
 
 def fit_probe(

@@ -20,10 +20,12 @@ from mvit_tf.training.distribution import (
     is_chief,
     make_strategy,
     num_replicas,
+    process_shard,
     strategy_scope,
 )
 from mvit_tf.training.experiment import Experiment, load_experiment
 from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
+from mvit_tf.training.fitting import full_disk_told
 from mvit_tf.training.freezing import select_trained
 from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.training.model_directory import ModelDirectory
@@ -92,7 +94,7 @@ def _run(mode, directory, config_file, overrides):
         jit_compile=settings.jit_compile,
         steps_per_execution=settings.steps_per_execution,
     )
-    with lost_workers(strategy):
+    with lost_workers(strategy), full_disk_told(directory.path):
         announce_role(strategy)
         directory = directory_of_worker(strategy, directory)
         require_same_experiment(strategy, experiment, mode)
@@ -108,9 +110,13 @@ def train(
     strategy: tf.distribute.Strategy | None = None,
 ):
     """Trains, or goes on with what `directory` holds, to `train.epochs`."""
+    if experiment.train.probe and process_shard(strategy)[1] > 1:
+        raise UserError("train.probe=true works on one machine: unset TF_CONFIG")
     with directory.locked():
-        run_training = train_probe if experiment.train.probe else _train
-        run_training(experiment, directory, strategy)
+        if experiment.train.probe:
+            train_probe(experiment, directory)
+        else:
+            _train(experiment, directory, strategy)
 
 
 def _train(experiment, directory, strategy):
@@ -156,6 +162,7 @@ def _train(experiment, directory, strategy):
         clips_per_step=settings.batch_size,
         progress=progress,
         running_epoch=running_epoch,
+        before_save=directory.check_lock,
     )
     directory.checkpoints.complete_best(model, state.progress)
     _describe(experiment, model, videos, validation, steps, num_replicas(strategy))

@@ -15,7 +15,7 @@ from mvit_tf.training.distribution import is_chief, process_shard, strategy_scop
 from mvit_tf.training.evaluation import EvaluationReport
 from mvit_tf.training.experiment import Experiment
 from mvit_tf.training.experiment_clips import decode_workers, training_clips
-from mvit_tf.training.fitting import fit, full_disk_told
+from mvit_tf.training.fitting import fit
 from mvit_tf.training.input_clock import InputClock
 from mvit_tf.training.model_directory import ModelDirectory
 from mvit_tf.training.multi_label_report import MultiLabelReport
@@ -26,7 +26,7 @@ from mvit_tf.training.step_log import EpochReport, StepLog, live_line, steps_don
 from mvit_tf.training.summaries import open_summaries, write_sample_clips
 from mvit_tf.training.training_state import NonFiniteStep, TrainingState
 from mvit_tf.training.worker_exchange import agreed
-from mvit_tf.training.worker_roles import own_ledger, worker_callbacks
+from mvit_tf.training.worker_roles import own_ledger, require_same_weights, worker_callbacks
 
 
 def train_from(
@@ -47,7 +47,7 @@ def train_from(
         ledgers: of either, as `shared_ledger` gives them.
 
     Raises:
-        UserError: a step is not finite again and again, too many videos fail, the disk is full.
+        UserError: a step is not finite again and again, or too many videos fail.
         Interrupted: by a signal, once all is saved.
     """
     settings, served = experiment.train, experiment.data.service is not None
@@ -58,7 +58,6 @@ def train_from(
     with contextlib.ExitStack() as stack:
         workers = stack.enter_context(decode_workers(experiment))
         stack.enter_context(own_ledger(ledger).user_errors())
-        stack.enter_context(full_disk_told(directory.path))
         stack.enter_context(stop_requests(stop, *STOP_SIGNALS))
         summaries = None
         if chief:
@@ -111,7 +110,8 @@ def train_from(
             )
             return distribute_clips(strategy, clock.timed(batches.take(steps)))
 
-        if chief and settings.summary_clips:
+        left = settings.epochs * state.steps_per_epoch - state.next_step
+        if chief and settings.summary_clips and left:
             first = training_clips(
                 experiment, videos, ledger=OutcomeLedger(), workers=workers,
                 start_step=state.next_step,
@@ -144,6 +144,7 @@ def train_from(
                 )
             with strategy_scope(strategy):
                 state.go_back(found.steps)
+            require_same_weights(strategy, state.model, state.progress, directory)
             if chief:
                 summaries.restart(steps_done(state.model))
 
@@ -164,6 +165,7 @@ def _callbacks(experiment, directory, state, ledgers, stop, validate, telling, n
         validate=None if validate is None else validate_averaged,
         epochs=settings.epochs,
         validate_every=settings.validate_every,
+        discard_checkpoint=state.discard_checkpoint,
     )
     return [
         # First, so that a training which must end writes nothing more.

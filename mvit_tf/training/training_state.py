@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import keras
 import numpy as np
@@ -50,6 +50,7 @@ class TrainingState:
         clips_per_step: clips in a step.
         progress: of the checkpoint in `model`; by default none is.
         running_epoch: what that checkpoint has of an epoch begun.
+        before_save: called before each checkpoint; it may raise.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class TrainingState:
         clips_per_step: int,
         progress: Progress | None = None,
         running_epoch: RunningEpoch | None = None,
+        before_save: Callable[[], None] = lambda: None,
     ):
+        self._before_save = before_save
         self.model = model
         self.store = store
         self.steps_per_epoch = steps_per_epoch
@@ -79,7 +82,19 @@ class TrainingState:
     def _go_on_from(self, progress, running_epoch):
         # Of fewer videos than before an epoch has fewer steps.
         within = min(progress.epoch_step, self.steps_per_epoch)
-        self.progress = dataclasses.replace(progress, epoch_step=within)
+        skipped = progress.skipped_steps
+        if progress.steps_per_epoch not in (None, self.steps_per_epoch):
+            skipped = ()  # Their numbers are those of other batches now.
+            logging.warning(
+                f"an epoch has {self.steps_per_epoch} steps, and had {progress.steps_per_epoch}: "
+                "the learning rate goes on by steps, as if it had always been so"
+            )
+        self.progress = dataclasses.replace(
+            progress,
+            epoch_step=within,
+            skipped_steps=skipped,
+            steps_per_epoch=self.steps_per_epoch,
+        )
         if progress.step is None:  # of an older version
             self.progress = dataclasses.replace(self.progress, step=self.next_step)
         self.logs = dict(running_epoch.logs)
@@ -96,6 +111,11 @@ class TrainingState:
     def is_saved(self) -> bool:
         """Whether a checkpoint holds just this state."""
         return self.progress == self._saved
+
+    @property
+    def last_step(self) -> int:
+        """The last step of the running epoch that is or was to be trained."""
+        return self._steps[-1] if self._steps else self.next_step - 1
 
     def steps_left(self) -> list[int]:
         """The steps of the running epoch that are still to be trained."""
@@ -159,9 +179,12 @@ class TrainingState:
             NonFiniteStep: the last step has spoilt the weights, which are not written.
             UserError: the disk is full.
         """
+        self._before_save()
         variable = first_not_finite(self.model)
         if variable and self.progress.epoch_step:
-            raise NonFiniteStep((self.next_step - 1,), f"{variable} is not finite", self.logs)
+            done = [step for step in self._steps if step < self.next_step]
+            step = done[-1] if done else self.next_step - 1
+            raise NonFiniteStep((step,), f"{variable} is not finite", self.logs)
         begun = self.progress.epoch_step > 0
         values = [keras.ops.convert_to_numpy(v) for v in self.model.metrics_variables]
         running = RunningEpoch(
@@ -175,6 +198,10 @@ class TrainingState:
         self._saved = self.progress
         self.saved_step, self.saved_at = self.progress.step, time.monotonic()
         self._beginning = None
+
+    def discard_checkpoint(self):
+        """Removes the checkpoint of this very state, which has turned out to be useless."""
+        self.store.discard(self.progress.step)
 
     def go_back(self, skipped: Collection[int]):
         """Takes up the newest checkpoint, or training's beginning, and leaves steps out from now.

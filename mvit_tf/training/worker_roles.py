@@ -55,6 +55,9 @@ class _FollowerStore(CheckpointStore):
     def complete_best(self, model, progress):
         """Nothing: the chief completes it."""
 
+    def discard(self, step):
+        """Nothing: the chief removes it."""
+
     def _remove_unfinished(self):
         """Nothing: the chief may be writing it."""
 
@@ -115,17 +118,11 @@ class SharedLedger(OutcomeLedger):
         for state in found:
             counts += collections.Counter(state["counts"])
         entries = [entry for state in found for entry in state["entries"]]
-        failures = {path: entry for state in found for path, *entry in state["failures"]}
-        return {
-            "counts": dict(counts),
-            "entries": sorted(entries, key=lambda entry: entry["position"]),
-            "failures": [[path, *entry] for path, entry in sorted(failures.items())],
-        }
+        return {"counts": dict(counts), "entries": sorted(entries, key=lambda e: e["position"])}
 
     def restore_epoch(self, epoch, state):
         """See `OutcomeLedger.restore_epoch`; the chief has the clips of all, or all would count."""
-        failures = {"failures": state.get("failures", ())}
-        self.own.restore_epoch(epoch, state if is_chief(self._strategy) else failures)
+        self.own.restore_epoch(epoch, state if is_chief(self._strategy) else {})
 
     def epoch_entries(self, epoch):
         """See `OutcomeLedger.epoch_entries`; of the epoch that was gathered."""

