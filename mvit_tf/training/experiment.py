@@ -63,6 +63,13 @@ class Experiment(hyperparams.Config):
         """(T, H, W) of the model's input; T is 1 for images."""
         return (self.model.input_shape or (1, *get_config(self.model.name).input_shape))[-4:-1]
 
+    @property
+    def input_in_words(self) -> str:
+        """What the model takes: "clips of 16x224x224" or "images of 224x224"."""
+        frames, height, width = self.clip_shape
+        size = f"{height}x{width}"
+        return f"images of {size}" if self.images else f"clips of {frames}x{size}"
+
     def clip_sampling(self) -> ClipSampling:
         """Which frames of a video make a clip."""
         return self._from_data(ClipSampling, num_frames=self.clip_shape[0])

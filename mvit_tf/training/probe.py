@@ -300,10 +300,9 @@ def _write_choice(directory, probe, features):
 
 def _describe(experiment, model, train, validation):
     data = experiment.data
-    frames, height, width = experiment.clip_shape
     logging.info(
-        f"model       {experiment.model.name}: {model.count_params():,} parameters, clips of "
-        f"{frames}x{height}x{width}, {experiment.train.dtype}; the head alone is trained"
+        f"model       {experiment.model.name}: {model.count_params():,} parameters, "
+        f"{experiment.input_in_words}, {experiment.train.dtype}; the head alone is trained"
     )
     held_out = "no validation" if validation is None else f"{len(validation)} for validation"
     logging.info(f"data        {len(train)} videos of {train.num_classes} classes, {held_out}")

@@ -235,10 +235,9 @@ def _plot_curves(directory: ModelDirectory):
 
 def _describe(experiment, model, videos, validation, steps, replicas):
     settings = experiment.train
-    frames, height, width = experiment.clip_shape
     logging.info(
-        f"model       {experiment.model.name}: {model.count_params():,} parameters, clips of "
-        f"{frames}x{height}x{width}, {settings.dtype}"
+        f"model       {experiment.model.name}: {model.count_params():,} parameters, "
+        f"{experiment.input_in_words}, {settings.dtype}"
     )
     held_out = "no validation" if validation is None else f"{len(validation)} for validation"
     logging.info(
