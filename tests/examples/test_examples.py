@@ -45,7 +45,7 @@ print("RESULT" + json.dumps([keras.backend.backend(), history.history]))
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+@pytest.mark.compare
 def test_a_model_trained_on_jax_is_the_same_on_tensorflow(tmp_path, videos):
     frames = np.random.default_rng(0).standard_normal((3, 4, 32, 32, 3)).astype("float32")
     np.save(tmp_path / "frames.npy", frames)
