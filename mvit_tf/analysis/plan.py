@@ -25,7 +25,8 @@ class Plan:
     Attributes:
         params: parameters of the model.
         macs: multiply-adds of a clip, forward.
-        model_bytes, clip_bytes: memory of a device whatever its batch, and for each clip of it.
+        model_bytes, clip_bytes: memory of a device whatever its batch, and for each clip that it
+            computes at a time.
         step_bytes: memory of a device with its share of the batch.
         usable_bytes: memory of a device that TensorFlow can have; None where none is given.
         largest_batch: clips of the largest batch over all devices; None likewise.
@@ -82,6 +83,8 @@ def make_plan(
     dtype="float32",
     remat=False,
     moments=2,
+    parts=1,
+    average=False,
     device_speed=None,
     clips=None,
 ):
@@ -93,22 +96,32 @@ def make_plan(
         device_bytes: float, memory of a device, or None.
         batch: int, clips of a step over all devices; by default the largest that fits, or one
             for each device.
-        dtype, remat, moments: see `training_memory`.
+        dtype, remat, moments, parts, average: see `training_memory`.
         device_speed: float, clips a second of one device, or None.
         clips: int, clips of the whole training, or None.
 
     Raises:
-        UserError: a batch that the devices cannot share evenly.
+        UserError: a batch that the devices cannot share, or split into parts, evenly.
     """
     cost = complexity(config)
-    memory = training_memory(config, cost.params, dtype=dtype, remat=remat, moments=moments)
+    memory = training_memory(
+        config,
+        cost.params,
+        dtype=dtype,
+        remat=remat,
+        moments=moments,
+        parts=parts,
+        average=average,
+    )
     usable = None if device_bytes is None else USABLE_MEMORY * device_bytes
     largest = None if usable is None else devices * memory.largest_batch(usable)
-    batch = batch or largest or devices
-    if batch % devices:
+    shares = devices * parts
+    batch = batch or largest or shares
+    if batch % shares:
+        of_each = f" in {parts} parts each (train.gradient_accumulation_steps)" * (parts > 1)
         raise UserError(
-            f"a batch of {batch} clips cannot be shared evenly by {devices} devices; take a "
-            "multiple of them"
+            f"a batch of {batch} clips cannot be shared evenly by {devices} devices{of_each}; "
+            f"take a multiple of {shares}"
         )
     speed = None if device_speed is None else devices * device_speed
     return Plan(

@@ -25,22 +25,31 @@ class TrainingMemory:
 
     Attributes:
         model_bytes: weights, gradients and the optimizer's state, whatever the batch.
-        clip_bytes: what each clip of the batch adds at the peak.
+        clip_bytes: what each clip that is computed at a time adds at the peak.
+        parts: of a batch, computed one after the other.
+        waiting_bytes: what each clip of the other parts takes: its frames.
     """
 
     model_bytes: int
     clip_bytes: int
+    parts: int = 1
+    waiting_bytes: int = 0
 
     def of_batch(self, batch):
         """Bytes of a step of so many clips on one device."""
-        return self.model_bytes + batch * self.clip_bytes
+        computed = math.ceil(batch / self.parts)
+        waiting = (batch - computed) * self.waiting_bytes
+        return self.model_bytes + computed * self.clip_bytes + waiting
 
     def largest_batch(self, available):
         """The most clips whose step fits into so many bytes; 0 where none does."""
-        return max(0, int((available - self.model_bytes) // self.clip_bytes))
+        of_each = self.clip_bytes + (self.parts - 1) * self.waiting_bytes
+        return self.parts * max(0, int((available - self.model_bytes) // of_each))
 
 
-def training_memory(config, params, *, dtype="float32", remat=False, moments=2):
+def training_memory(
+    config, params, *, dtype="float32", remat=False, moments=2, parts=1, average=False
+):
     """Memory of a training step of a config.
 
     Args:
@@ -49,6 +58,8 @@ def training_memory(config, params, *, dtype="float32", remat=False, moments=2):
         dtype: "float32" or "mixed_bfloat16".
         remat: bool. Only each block's input is kept, and the rest computed again.
         moments: int, numbers that the optimizer keeps a parameter: 2 of AdamW, 1 of SGD.
+        parts: int, of a batch, whose gradients are added up before the one update.
+        average: bool. A moving average of the weights is kept.
 
     Returns:
         TrainingMemory.
@@ -65,7 +76,9 @@ def training_memory(config, params, *, dtype="float32", remat=False, moments=2):
         kept += block
         peak = max(peak, kept + work)
     a_parameter = _WIDE * (2 + moments) + (size if dtype != "float32" else 0)
-    return TrainingMemory(a_parameter * params, round(_FREED_LATE[dtype] * peak))
+    a_parameter += _WIDE * ((parts > 1) + average)
+    frames = math.prod(config.input_size) * CHANNELS * _WIDE
+    return TrainingMemory(a_parameter * params, round(_FREED_LATE[dtype] * peak), parts, frames)
 
 
 def _embedding(config, size):

@@ -100,6 +100,8 @@ def run(arguments: argparse.Namespace) -> None:
         dtype=dtype,
         remat=remat,
         moments=settings["moments"],
+        parts=settings["parts"],
+        average=settings["average"],
         device_speed=speed,
         clips=clips,
     )
@@ -138,6 +140,9 @@ def _settings(arguments):
             "dtype": "float32",
             "remat": False,
             "moments": 2,
+            "parts": 1,
+            "average": False,
+            "frozen_by": None,
         }
     else:
         from mvit_tf.cli.configs import find_config
@@ -158,6 +163,9 @@ def _settings(arguments):
             "dtype": train.dtype,
             "remat": train.remat,
             "moments": 1 if train.optimizer == "sgd" else 2,
+            "parts": train.gradient_accumulation_steps,
+            "average": train.ema_decay is not None,
+            "frozen_by": _frozen_by(train),
         }
     if arguments.dtype is not None:
         settings["dtype"] = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[arguments.dtype]
@@ -167,26 +175,45 @@ def _settings(arguments):
     return settings
 
 
+def _frozen_by(train):
+    """The key by which not all weights are trained, with its value; None where they are."""
+    if train.probe:
+        return "train.probe=true"
+    if train.lora_rank is not None:
+        return f"train.lora_rank={train.lora_rank}"
+    return f"train.freeze_blocks={train.freeze_blocks}" if train.freeze_blocks else None
+
+
 def format_plan(plan, settings: dict, how: str, video_size: int | None = None) -> str:
     """A plan in lines, each with what it rests upon.
 
     Args:
         plan: Plan.
         settings: the model's name, its config, the dtype, whether with rematerialisation, the
-            clips of each video in a batch, and the epochs.
+            clips of each video in a batch, the epochs, the parts of a batch, whether a moving
+            average is kept, and the key by which not all weights are trained.
         how: where the speed comes from.
         video_size: bytes of a video file.
     """
     unit = "image" if settings["config"].image else "clip"
     shape = "x".join(map(str, settings["config"].input_shape[:-1]))
     remat = ", with rematerialisation" if settings["remat"] else ""
+    parts = settings["parts"]
+    kept = ["weights", "gradients"]
+    kept += ["their sum"] * (parts > 1) + ["moving average"] * settings["average"]
     lines = [
         f"model         {settings['name']}: {plan.params / 1e6:.2f} M parameters, "
         f"{plan.macs / 1e9:.2f} GMACs {'an' if unit == 'image' else 'a'} {unit} of {shape}, "
         f"{settings['dtype']}{remat}",
-        f"memory        {plan.model_bytes / 1e9:.2f} GB a device for weights, gradients and "
-        f"optimizer, and {plan.clip_bytes / 1e9:.3f} GB for each {unit} of its batch",
+        f"memory        {plan.model_bytes / 1e9:.2f} GB a device for {', '.join(kept)} and "
+        f"optimizer, and {plan.clip_bytes / 1e9:.3f} GB for each {unit} of "
+        f"{'its batch' if parts == 1 else 'a part of its batch'}",
     ]
+    if settings["frozen_by"] is not None:
+        lines.append(
+            f"not counted   what {settings['frozen_by']} saves: memory and time are those of "
+            "training all weights"
+        )
     if plan.largest_batch is not None:
         lines.append(
             f"largest batch {plan.largest_batch} {unit}s on {_devices(plan)}, "
@@ -196,9 +223,10 @@ def format_plan(plan, settings: dict, how: str, video_size: int | None = None) -
     fits = {None: "", True: ", which fits", False: ", which does NOT fit"}[plan.fits]
     if plan.fits is False and not settings["remat"]:
         fits += "; train.remat=true takes less"
+    in_parts = f" in {parts} parts" if parts > 1 else ""
     lines.append(
         f"batch         {plan.batch} {unit}s, {plan.batch // plan.devices} on each of "
-        f"{_devices(plan)}: {plan.step_bytes / 1e9:.2f} GB{fits}"
+        f"{_devices(plan)}{in_parts}: {plan.step_bytes / 1e9:.2f} GB{fits}"
     )
     if plan.clips_per_second is None:
         lines.append(

@@ -48,13 +48,12 @@ def run(arguments: argparse.Namespace) -> None:
     from mvit_tf.analysis.plots import plot_clips
     from mvit_tf.data.transforms import denormalise
     from mvit_tf.training.experiment import load_experiment
-    from mvit_tf.training.experiment_clips import first_training_batch
+    from mvit_tf.training.experiment_clips import first_training_batch, with_time
 
     experiment = load_experiment(find_config(arguments.experiment), arguments.params_override)
     clips, labels, class_names = first_training_batch(experiment)
-    if experiment.images:
-        clips = clips[:, None]
-    pixels = denormalise(clips[:_MAX_CLIPS], experiment.preprocessing())
+    shown = with_time(experiment, clips[:_MAX_CLIPS])
+    pixels = denormalise(shown, experiment.preprocessing())
     rows = [format_label(row, class_names) for row in labels[:_MAX_CLIPS]]
     try:
         plot_clips(pixels, rows, output)

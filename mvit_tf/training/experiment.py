@@ -323,6 +323,11 @@ def _check_combinations(experiment: Experiment, source: str):
             f"{source}: train.class_weights={train.class_weights} is for videos of one label each; "
             "with data.multi_label leave it null"
         )
+    if data.balanced_sampling and train.class_weights is not None:
+        raise UserError(
+            f"{source}: train.class_weights={train.class_weights} and data.balanced_sampling are "
+            "both set; keep one: together they would count rare classes twice"
+        )
     if train.warmup_epochs >= train.epochs:
         raise UserError(
             f"{source}: train.warmup_epochs={train.warmup_epochs:g} must be less than "

@@ -140,6 +140,11 @@ def _without_time(batches: tf.data.Dataset) -> tf.data.Dataset:
     return batches.map(lambda clips, *others: (clips[:, 0], *others))
 
 
+def with_time(experiment: Experiment, clips: np.ndarray) -> np.ndarray:
+    """What a model takes (B, T, H, W, 3) or (B, H, W, 3), as clips: an image is one of a frame."""
+    return clips[:, None] if experiment.images else clips
+
+
 def decode_workers(experiment: Experiment):
     """Context of the experiment's `DecodeWorkers`, or of None."""
     data = experiment.data

@@ -230,7 +230,7 @@ def _batch_size(experiment):
 
 
 class _FeatureStep:
-    """Views (b, T, H, W, 3), b at most `batch_size`, to features.
+    """Views (b, T, H, W, 3) or (b, H, W, 3), b at most `batch_size`, to features.
 
     They are (b, C), or with mirror images (2 * b, C), a view's side by side.
     """
@@ -246,7 +246,7 @@ class _FeatureStep:
             found = tf.cast(extractor(views, training=False), tf.float32)
             if not mirrored:
                 return found
-            images = tf.cast(extractor(tf.reverse(views, axis=[3]), training=False), tf.float32)
+            images = tf.cast(extractor(tf.reverse(views, axis=[-2]), training=False), tf.float32)
             return tf.reshape(tf.stack([found, images], axis=1), [2 * batch_size, -1])
 
         self._features = features
@@ -254,7 +254,7 @@ class _FeatureStep:
     def __call__(self, views):
         number = int(views.shape[0])
         # Filled up: the function is traced for one shape.
-        filled = tf.pad(views, [[0, self._batch_size - number]] + [[0, 0]] * 4)
+        filled = tf.pad(views, [[0, self._batch_size - number]] + [[0, 0]] * (views.ndim - 1))
         return self._features(filled).numpy()[: number * self._each]
 
 

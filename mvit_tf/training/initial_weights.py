@@ -3,15 +3,18 @@
 from pathlib import Path
 
 import keras
+from absl import logging
 
 from mvit_tf.conversion import load_pytorch_weights
 from mvit_tf.conversion.published import PublishedWeights, load_published_weights
+from mvit_tf.data.preprocessing import Preprocessing
 from mvit_tf.errors import UserError
 from mvit_tf.factory import published_set
 from mvit_tf.files import local_copy
 from mvit_tf.remote_path import as_path
 from mvit_tf.training.checkpoints import CheckpointStore
 from mvit_tf.training.experiment import Experiment
+from mvit_tf.urls import is_url
 from mvit_tf.weights_file import SUFFIX, load_weights_file
 
 
@@ -19,11 +22,18 @@ def initial_weights(experiment: Experiment) -> str | PublishedWeights:
     """What `model.initial_weights` means; a published set must see the frames it was made for.
 
     Raises:
-        UserError: no such set, or `data` prepares frames in another way than the set's.
+        UserError: no such set, or `data` gives pixels other values than the set's. Another
+            interpolation is warned of.
     """
-    published = published_set(experiment.model.name, experiment.model.initial_weights)
+    source = experiment.model.initial_weights
+    if is_url(source):
+        return source
+    try:
+        published = published_set(experiment.model.name, source)
+    except UserError as error:
+        raise UserError(f"model.initial_weights: {error}") from error
     if published is None:
-        return experiment.model.initial_weights
+        return source
     prepared = experiment.preprocessing().to_dict()
     wrong = [
         f"data.{name}={published.preprocessing[name]}"
@@ -34,6 +44,12 @@ def initial_weights(experiment: Experiment) -> str | PublishedWeights:
         raise UserError(
             f"{published.model}'s weights {published.set!r} were trained on other pixel values; "
             f"set {', '.join(wrong)}"
+        )
+    resized = Preprocessing.from_dict(published.preprocessing).interpolation
+    if resized != prepared["interpolation"]:
+        logging.warning(
+            f"{published.model}'s weights {published.set!r} were trained on frames resized by "
+            f"data.interpolation={resized}; here it is {prepared['interpolation']}"
         )
     return published
 

@@ -11,7 +11,7 @@ from mvit_tf.data.transforms import denormalise
 from mvit_tf.data.video.decode_workers import DecodeWorkers
 from mvit_tf.errors import UserError
 from mvit_tf.training.experiment import Experiment
-from mvit_tf.training.experiment_clips import validation_views
+from mvit_tf.training.experiment_clips import validation_views, with_time
 
 _LEAST = np.finfo(np.float32).tiny
 # Labels and predictions named of a video of a multi-label set.
@@ -94,7 +94,8 @@ def plot_mistakes(
             num_crops=1,
         )
         for frames, number in views.as_numpy_iterator():
-            clips[number[0]] = denormalise(frames[0], experiment.preprocessing())
+            clip = with_time(experiment, frames)[0]
+            clips[number[0]] = denormalise(clip, experiment.preprocessing())
     except UserError:  # By now not one of them can be decoded.
         pass
     plot_clips(clips, [mistake.text for mistake in mistakes], png_path)

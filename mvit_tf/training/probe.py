@@ -130,9 +130,8 @@ def train_probe(experiment: Experiment, directory: ModelDirectory):
         features = features_of(train, "training", experiment.data.flip)
         held_out = None if validation is None else features_of(validation, "validation", False)
     logging.info(f"decoding    {OutcomeLedger.union(ledgers.values()).summary()}")
-    probe = fit_probe(
-        features, train, seed=experiment.data.seed, balanced=experiment.data.balanced_sampling
-    )
+    balanced = experiment.data.balanced_sampling or experiment.train.class_weights is not None
+    probe = fit_probe(features, train, seed=experiment.data.seed, balanced=balanced)
     _write_choice(directory, probe, features)
     model.get_layer("head").set_weights(
         [probe.head.kernel.astype("float32"), probe.head.bias.astype("float32")]

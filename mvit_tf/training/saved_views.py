@@ -15,6 +15,8 @@ about           JSON: model, epoch, data, clips, crops, why videos are missing o
 import dataclasses
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -142,7 +144,10 @@ class SavedViews:
             with local_copy(path) as local, np.load(local) as file:
                 arrays = {name: file[name] for name in _ARRAYS}
                 return cls(**arrays, about=json.loads(str(file["about"])))
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (
+            *(ValueError, KeyError, OSError, EOFError),
+            *(zipfile.BadZipFile, zlib.error),  # cut off, or with other bits
+        ) as error:
             raise UserError(f"{path} holds no views of an evaluation ({error})") from error
 
     @property

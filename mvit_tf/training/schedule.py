@@ -30,8 +30,10 @@ def warmup_cosine(
         warmup_start_learning_rate: `start`.
         end_learning_rate: `end`, reached with the last step.
     """
-    warmup_steps = round(warmup_epochs * steps_per_epoch)
-    decay_steps = epochs * steps_per_epoch - warmup_steps
+    steps = epochs * steps_per_epoch
+    # One step is left to the cosine, however near to the end the warm-up comes.
+    warmup_steps = min(round(warmup_epochs * steps_per_epoch), steps - 1)
+    decay_steps = steps - warmup_steps
     alpha = end_learning_rate / learning_rate
     if warmup_steps == 0:
         return keras.optimizers.schedules.CosineDecay(

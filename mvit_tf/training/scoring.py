@@ -100,6 +100,9 @@ def evaluate(
                     collected, videos, failures=ledger.failures, partial=ledger.partial, **how
                 )
                 views_of.save(directory.views_file)
+            elif not data.shuffle_frames:
+                # Those of an earlier evaluation would be scored as if they were of this one.
+                directory.views_file.unlink(missing_ok=True)
             if not data.shuffle_frames:
                 _plot_scores(directory, report, class_names)
                 mistakes = worst_mistakes(probabilities, num_views, videos)

@@ -20,6 +20,7 @@ from PIL import Image
 from mvit_tf.data.transforms import denormalise
 from mvit_tf.remote_path import RemotePath
 from mvit_tf.training.experiment import Experiment
+from mvit_tf.training.experiment_clips import with_time
 
 # Milliseconds that a GIF shows each frame.
 _FRAME_MILLISECONDS = 150
@@ -119,7 +120,7 @@ def write_sample_clips(
     """Writes the first `train.summary_clips` clips of a training, as the model sees them."""
     clips, labels = next(iter(batches.take(1).as_numpy_iterator()))
     number = experiment.train.summary_clips
-    pixels = denormalise(clips[:number], experiment.preprocessing())
+    pixels = denormalise(with_time(experiment, clips[:number]), experiment.preprocessing())
     names = [
         " + ".join(class_names[index] for index in np.flatnonzero(label)) or "no label"
         for label in labels[:number]

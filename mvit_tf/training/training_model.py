@@ -39,10 +39,19 @@ class TrainingModel(MultiWorkerFit, MViT):
         return {**super().get_config(), "gradient_accumulation_steps": steps}
 
     def train_step(self, data):
-        """One update of a batch (clips, labels); see `keras.Model.train_step`."""
+        """One update of a batch (clips, labels); see `keras.Model.train_step`.
+
+        Raises:
+            ValueError: the batch, to be computed in parts, has weights of its samples.
+        """
         if self.gradient_accumulation_steps == 1:
             return super().train_step(data)
-        clips, labels = data
+        clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None:
+            raise ValueError(
+                "gradient_accumulation_steps takes no weights of samples: leave them out, or set "
+                "it to 1"
+            )
         loss, gradients, logits = self._gradients_in_parts(clips, labels)
         self.optimizer.apply(gradients, self.trainable_variables)
         # Of a batch shared out over replicas the loss is that of the share, divided by them.

@@ -22,6 +22,22 @@ def test_a_parameter_takes_its_weight_its_gradient_and_the_moments():
     assert counted("mvit_b_16x4", dtype="mixed_bfloat16").model_bytes == 18 * params
 
 
+def test_a_batch_in_parts_takes_the_memory_of_one_the_sum_and_the_frames_that_wait():
+    params = complexity(get_config("mvit_b_16x4")).params
+    whole, parts = counted("mvit_b_16x4"), counted("mvit_b_16x4", parts=4)
+    assert parts.model_bytes == whole.model_bytes + 4 * params
+    frames = 16 * 224 * 224 * 3 * 4
+    assert parts.of_batch(32) == parts.model_bytes + 8 * whole.clip_bytes + 24 * frames
+    assert parts.largest_batch(parts.of_batch(32)) == 32
+    assert parts.largest_batch(parts.of_batch(32) - 1) == 28
+    # The moving average of the weights is as large as they are.
+    assert counted("mvit_b_16x4", average=True).model_bytes == whole.model_bytes + 4 * params
+    plan = make_plan(get_config("mvit_b_16x4"), devices=2, device_bytes=80e9, parts=4)
+    assert plan.batch % 8 == 0 and plan.fits
+    with pytest.raises(UserError, match="2 devices in 4 parts each .*; take a multiple of 8"):
+        make_plan(get_config("mvit_b_16x4"), devices=2, batch=12, parts=4)
+
+
 def test_a_vision_transformer_of_one_stage_is_counted_by_hand():
     """ViT-B: 12 equal blocks of 1569 tokens, 768 channels, 12 heads, no pooling."""
     tokens, width, heads = 8 * 14 * 14 + 1, 768, 12

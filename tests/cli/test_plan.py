@@ -35,6 +35,17 @@ def test_a_recipe_of_the_package_gets_its_hours(capsys):
     assert line_of(printed, "batch").endswith("which fits")
 
 
+def test_parts_a_moving_average_and_weights_that_are_kept_are_told(capsys):
+    keys = "train.gradient_accumulation_steps=4,train.ema_decay=0.999,train.lora_rank=8"
+    assert main(["plan", "--config", "finetune", f"--params_override={keys}"]) == 0
+    printed = capsys.readouterr().out
+    memory = line_of(printed, "memory")
+    assert "weights, gradients, their sum, moving average and optimizer" in memory
+    assert "for each clip of a part of its batch" in memory
+    assert "4 on each of 1 device in 4 parts" in line_of(printed, "batch")
+    assert "what train.lora_rank=8 saves" in line_of(printed, "not counted")
+
+
 def test_an_image_model_and_a_batch_that_does_not_fit(capsys):
     arguments = ["--peak_tflops", "312", "--dtype", "bfloat16", "--batch", "4096"]
     assert main(["plan", "mvitv2_t", "--device_memory", "40G", *arguments]) == 0

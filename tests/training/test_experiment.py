@@ -248,6 +248,7 @@ def test_an_experiment_saved_by_version_0_1_is_read_with_the_new_forms_named(tmp
         ("train.base_batch_size=x", "train.base_batch_size must be of type int, got 'x'"),
         ("train.gradient_accumulation_steps=3", "train.batch_size=8 must be a multiple of"),
         ("data.multi_label=true,train.class_weights=balanced", "with data.multi_label leave it"),
+        ("data.balanced_sampling=true,train.class_weights=balanced", "are both set; keep one"),
         ("data.std=[.nan,1,1]", "data.std[0] must be a finite number, got nan"),
         ("model.overrides.mlp_ratio=.nan", "overrides.mlp_ratio must be a finite number, got nan"),
         ("model.overrides.qkv_bias=maybe", "model.overrides.qkv_bias must be of type bool"),

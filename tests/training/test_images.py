@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from mvit_tf.analysis import plots
 from mvit_tf.cli import check_data, main, show_batch
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.preprocessing import Preprocessing
@@ -15,9 +16,13 @@ from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import load_metadata
 from mvit_tf.export.predictor import SavedModelPredictor, open_predictor
 from mvit_tf.factory import create_model
+from mvit_tf.models import MViT
 from mvit_tf.training.experiment import load_experiment, save_experiment
 from mvit_tf.training.experiment_clips import training_clips, validation_views
 from mvit_tf.training.experiment_videos import labelled_videos
+from mvit_tf.training.features import video_features
+from mvit_tf.training.mistakes import Mistake, plot_mistakes
+from mvit_tf.training.summaries import Summaries, write_sample_clips
 from mvit_tf.training.trainer import run
 
 CONFIG = """\
@@ -146,6 +151,47 @@ def test_check_data_reads_images(trained, capsys):
         arguments = ["check-data", str(trained / "train"), "--images", "--workers", "1"]
         check_data.run(main.build_parser().parse_args(arguments))
     assert "truncated" in capsys.readouterr().out
+
+
+def test_the_features_of_a_mirror_image_are_those_of_the_image_turned(trained, tmp_path):
+    """Left and right, of images that are dark on the left alone."""
+    experiment = load_experiment(trained / "images.yaml", "data.short_side=32")
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    pixels[:, :10] = 0
+    for name, image in (("as_is", pixels), ("turned", pixels[:, ::-1])):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "set" / name / "x.png")
+    videos = labelled_videos(load_experiment(None, f"model.name=mvitv2_t,data.evaluation_clips=1,"
+                                             f"data.train='{tmp_path}/set'"))  # fmt: skip
+    features = video_features(
+        experiment,
+        MViT(experiment.model_config(2)),
+        videos,
+        tmp_path / "features",
+        mirrored=True,
+        ledger=OutcomeLedger(),
+        workers=None,
+    )
+    as_is, mirrored, turned, back = features.rows
+    np.testing.assert_allclose(mirrored, turned, atol=1e-5)
+    np.testing.assert_allclose(back, as_is, atol=1e-5)
+    assert abs(as_is - turned).max() > 1e-3
+
+
+def test_mistakes_and_sample_clips_of_images_are_clips_of_one_frame(trained, tmp_path, monkeypatch):
+    experiment = load_experiment(trained / "images.yaml", "train.summary_clips=2")
+    videos, shapes = labelled_videos(experiment), []
+
+    def note(clips, *_):
+        shapes.extend(clip.shape for clip in clips)
+
+    monkeypatch.setattr(plots, "plot_clips", note)
+    plot_mistakes([Mistake(20, 1.0, "")], experiment, videos, None, tmp_path / "x.png")
+    summaries = Summaries(tmp_path)
+    monkeypatch.setattr(summaries, "clips", lambda step, clips, names: shapes.append(clips.shape))
+    batches = training_clips(experiment, videos, ledger=OutcomeLedger(), workers=None)
+    write_sample_clips(summaries, experiment, batches, videos.class_names)
+    assert shapes == [(1, 32, 32, 3), (2, 1, 32, 32, 3)]
 
 
 def test_show_batch_draws_images(trained, tmp_path, capsys):

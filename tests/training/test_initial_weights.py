@@ -6,7 +6,8 @@ import pytest
 from mvit_tf.conversion import to_pytorch_state_dict
 from mvit_tf.errors import UserError
 from mvit_tf.training.checkpoints import CheckpointStore, Progress
-from mvit_tf.training.initial_weights import load_initial_weights
+from mvit_tf.training.experiment import load_experiment
+from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
 from mvit_tf.weights_file import save_weights_file
 from tests.conversion.test_commands import write_safetensors
 from tests.training.tiny import tiny_model
@@ -55,3 +56,19 @@ def test_what_holds_no_weights_is_named(tmp_path):
         load_initial_weights(model, tmp_path / "notes.txt", reset_head=False)
     with pytest.raises(UserError, match="holds no checkpoint best.weights.h5"):
         load_initial_weights(model, tmp_path, reset_head=False)
+
+
+def test_a_file_on_an_object_store_is_no_published_set():
+    experiment = load_experiment(None, "model.initial_weights='gs://bucket/x.weights.h5'")
+    assert initial_weights(experiment) == "gs://bucket/x.weights.h5"
+
+
+def test_another_interpolation_than_a_published_sets_is_warned_of(caplog):
+    keys = (
+        "model.name=mvitv2_t,model.initial_weights=imagenet1k,data.evaluation_clips=1,"
+        "data.mean=[0.485,0.456,0.406],data.std=[0.229,0.224,0.225]"
+    )
+    initial_weights(load_experiment(None, f"{keys},data.interpolation=bicubic"))
+    assert not caplog.records
+    assert initial_weights(load_experiment(None, keys)).set == "imagenet1k"
+    assert "by data.interpolation=bicubic; here it is bilinear" in caplog.text

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from mvit_tf.analysis.complexity import complexity
+from mvit_tf.errors import UserError
 from mvit_tf.training.experiment import load_experiment
+from mvit_tf.training.initial_weights import initial_weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NO_PAPERS = ("demo", "finetune")
@@ -71,6 +73,16 @@ def test_the_command_of_the_header_says_what_may_be_said(name):
     (overrides,) = re.findall(r"--params_override=(\S+)", config.read_text())
     experiment = load_experiment(config, overrides)
     assert experiment.data.train is not None and experiment.data.validation is not None
+
+
+@pytest.mark.parametrize("name", ["mvit_b_64x3", "mvitv2_l_40x3", "mvitv2_s_16x4_from_imagenet"])
+def test_a_fine_tuning_without_the_weights_it_starts_from_ends_in_a_line(name):
+    config = CONFIGS / f"kinetics400_{name}.yaml"
+    experiment = load_experiment(config, "data.train=/data/k400/train")
+    with pytest.raises(UserError, match=r"^model.initial_weights: .*/path/to/.*: no such file"):
+        initial_weights(experiment)
+    (overrides,) = re.findall(r"--params_override=(\S+)", config.read_text())
+    assert "/path/to/" not in load_experiment(config, overrides).model.initial_weights
 
 
 def test_every_config_but_the_general_ones_is_compared():

@@ -14,6 +14,7 @@ from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
 from mvit_tf.export.predictor import open_predictor
 from mvit_tf.training import features, trainer
+from mvit_tf.training import probe as probe_module
 from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.features import Features
 from mvit_tf.training.model_directory import ModelDirectory
@@ -246,6 +247,21 @@ def test_rare_classes_may_weigh_as_much():
     found = Features(rows, np.arange(40))
     plain, balanced = (fit_probe(found, videos, balanced=value) for value in (False, True))
     assert np.sum(plain.head(rows).argmax(1)) < np.sum(balanced.head(rows).argmax(1))
+
+
+def test_class_weights_make_classes_count_alike_as_balanced_sampling_does(
+    tmp_path, monkeypatch, probed, videos
+):
+    asked = []
+
+    def noted(*arguments, balanced, **options):
+        asked.append(balanced)
+        return fit_probe(*arguments, balanced=balanced, **options)
+
+    monkeypatch.setattr(probe_module, "fit_probe", noted)
+    shutil.copytree(probed, tmp_path / "run")
+    trainer.run(mode="train", model_dir=tmp_path / "run", overrides="train.class_weights=balanced")
+    assert asked == [True]
 
 
 def test_labels_of_any_number_are_scored_by_average_precision():

@@ -74,3 +74,8 @@ def test_ends_at_the_end_rate_and_survives_serialisation():
     assert [float(again(step)) for step in range(36)] == [
         float(schedule(step)) for step in range(36)
     ]
+
+
+def test_a_warm_up_that_rounds_to_all_steps_leaves_one_to_the_cosine():
+    schedule = warmup_cosine(learning_rate=1.0, steps_per_epoch=3, epochs=2, warmup_epochs=1.9)
+    assert [float(schedule(step)) for step in (0, 5, 6)] == pytest.approx([0.0, 1.0, 0.0])

@@ -8,6 +8,7 @@ from matplotlib.image import imread
 
 from mvit_tf.cli.main import main
 from mvit_tf.data.outcomes import OutcomeLedger
+from mvit_tf.errors import UserError
 from mvit_tf.training import scoring, trainer
 from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.experiment_clips import decode_workers
@@ -96,3 +97,26 @@ def test_an_evaluation_leaves_a_line_pictures_and_views_to_score_in_other_groupi
     assert "list.csv holds no views of an evaluation" in capsys.readouterr().err
     assert main(["score-views", str(run / "plots")]) == 2
     assert "`mvit evaluate` writes it" in capsys.readouterr().err
+
+
+def test_damaged_views_are_refused_in_one_line(run):
+    evaluate(run)
+    content = (run / "evaluation_views.npz").read_bytes()
+    middle = content.index(b"probabilities.npy") + 60
+    flipped = content[:middle] + bytes(255 - b for b in content[middle : middle + 40])
+    for damaged in (content[: len(content) // 2], flipped + content[middle + 40 :]):
+        (run / "damaged.npz").write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged.npz holds no views of an evaluation"):
+            SavedViews.load(run / "damaged.npz")
+
+
+def test_views_of_an_earlier_evaluation_do_not_stay_beside_scores_without_any(run):
+    evaluate(run)
+    data = {"validation": str(run / "list.csv"), "validation_fraction": 0, "save_views": False}
+    # Scores of shuffled frames are of a file of their own, and so leave the views.
+    trainer.run(
+        mode="eval", model_dir=run, overrides=json.dumps({"data": {**data, "shuffle_frames": True}})
+    )
+    assert (run / "evaluation_views.npz").exists()
+    trainer.run(mode="eval", model_dir=run, overrides=json.dumps({"data": data}))
+    assert not (run / "evaluation_views.npz").exists()

@@ -91,6 +91,14 @@ def test_batches_that_cannot_be_split_are_refused(monkeypatch):
         training_model(gradient_accumulation_steps=8)
 
 
+def test_parts_take_what_an_iterator_of_keras_gives_and_no_weights_of_samples():
+    model = training_model(gradient_accumulation_steps=2)
+    clips, labels = next(iter(batches()))
+    assert model.train_step((clips, labels, None))["loss"] > 0
+    with pytest.raises(ValueError, match="takes no weights of samples"):
+        model.train_step((clips, labels, tf.ones(len(clips))))
+
+
 def test_the_norm_of_the_gradient_is_that_of_each_step_on_its_own():
     model = training_model(clip_norm=0.5)
     norms = []

@@ -136,7 +136,8 @@ class SavedSplit:
 
     def changes_of_training(self, train):
         """Lines about how the videos to train on differ from what they were."""
-        now = {_key_of(train, index) for index in range(len(train))}
+        order = dict.fromkeys(_key_of(train, index) for index in range(len(train)))
+        now = set(order)
         before = {key: row for key, row in self._rows.items() if row["split"] == _TRAIN}
         kept = before.keys() & now
         sizes = of_all(size_of, (path for path, _ in kept))
@@ -151,7 +152,7 @@ class SavedSplit:
         checksums = of_all(checksum, (path for path, _ in touched))
         rewritten = {key for key in touched if before[key]["checksum"] != checksums[key[0]]}
         relabelled = {_key(row) for row, _ in self._relabelled(train)}
-        return [
+        changes = [
             f"{len(keys)} videos to train on {what}: {_first(sorted({path for path, _ in keys}))}"
             for keys, what in (
                 (now - before.keys(), "are new"),
@@ -162,6 +163,10 @@ class SavedSplit:
             )
             if keys
         ]
+        # An epoch permutes indices: in another order it takes other videos at the same step.
+        if not changes and list(order) != list(before):
+            changes.append("the videos to train on are in another order")
+        return changes
 
 
 def _rows(split, videos):

@@ -104,6 +104,13 @@ def test_other_videos_to_train_on_are_told(tmp_path, videos, saved):
     ]
 
 
+def test_another_order_is_told_where_nothing_else_is(videos, saved):
+    assert saved.changes_of_training(videos.subset([3, 0])) == [
+        "the videos to train on are in another order"
+    ]
+    assert len(saved.changes_of_training(videos.subset([3]))) == 1
+
+
 def test_other_content_of_the_same_size_is_told_and_a_copy_is_not(videos, saved, monkeypatch):
     train = videos.subset([0, 3])
     for path, content in zip(train.paths, (bytes([9]), bytes([3])), strict=True):
