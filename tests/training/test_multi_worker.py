@@ -133,6 +133,7 @@ def test_two_workers_train_and_score_as_one_process(tmp_path, config, one_proces
     said = [line for line in done.stdout.splitlines() if re.match(r"\[1\] [a-zE]", line)]
     assert said == ["[1] worker      1 of 2, 1 device(s) each, follows worker 0"]
     assert "3 steps, batch 8 on 2 devices" in done.stdout
+    assert "retracing" not in done.stdout + done.stderr
 
 
 @pytest.mark.slow
