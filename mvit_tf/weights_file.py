@@ -11,6 +11,7 @@ Files without that group, of plain Keras or older versions, are told by the shap
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -152,13 +153,17 @@ class WeightsFile:
     config: Mapping | None
 
     def check(self):
-        """Reads the file to its end and compares it with its checksum, if it has one.
+        """Reads the file to its end, once, and compares it with its checksum, if it has one.
 
         Raises:
             UserError: it is damaged.
         """
-        if checksum_holds(self.stream) is False:
+        if not self._is_whole:
             raise UserError(f"{self.path} is damaged: it is not what its checksum says")
+
+    @functools.cached_property
+    def _is_whole(self) -> bool:
+        return checksum_holds(self.stream) is not False
 
     def load(self, model: keras.Model, *, head: str = "load", require_optimizer: bool = False):
         """Sets all weights of a model.

@@ -6,7 +6,9 @@
   mvit export --model_dir=runs/mine              for TF Serving and `mvit predict`
 
 Ctrl-C, SIGTERM and SIGUSR1 let the training step end and save it; a second signal ends at once.
-Exit status: 0 when done, 2 after an error, 130, 143 or 138 after these signals.
+On several machines a signal to one ends all.
+Exit status: 0 when done, 2 after an error, 130, 143 or 138 after these signals, 75 if another
+machine was lost: the same command goes on.
 The flags are those of train.py in the project's repository.
 """
 

@@ -319,6 +319,11 @@ class CheckpointStore:
         if len(kept) == self.keep:
             (self.directory / f"{_LAST}{SUFFIX}").unlink(missing_ok=True)
 
+    def is_empty(self) -> bool:
+        """Whether there is no checkpoint, whole or damaged; none is read, which takes a while."""
+        others = (self.directory / f"{kind}{SUFFIX}" for kind in (_LAST, BEST))
+        return not self._steps() and not any(path.exists() for path in others)
+
     def newest(self) -> tuple[Path | RemotePath, Progress] | None:
         """The newest checkpoint that is whole and its progress; `None` if there is none.
 

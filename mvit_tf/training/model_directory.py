@@ -17,6 +17,7 @@ probe.json                likewise: how strongly the head is held small, and how
 """
 
 import contextlib
+import dataclasses
 import os
 import re
 from collections.abc import Sequence
@@ -136,7 +137,7 @@ class ModelDirectory:
         Raises:
             UserError: the directory belongs to another experiment; every differing key is named.
         """
-        if self.checkpoints.newest() is None:
+        if self.checkpoints.is_empty():
             return []
         self._check_same(experiment, _MODEL_KEYS + _SPLIT_KEYS + _TRAINING_KEYS)
         self._check_classes(class_names)
@@ -199,7 +200,9 @@ class ModelDirectory:
         """Writes down whose the directory is; `check` comes first."""
         self.path.mkdir(parents=True, exist_ok=True)
         save_class_names(self.labels_file, class_names)
-        save_experiment(experiment, self.experiment_file)
+        # Allowed once, for this start: the next one is to refuse again.
+        data = dataclasses.replace(experiment.data, allow_changed=False)
+        save_experiment(dataclasses.replace(experiment, data=data), self.experiment_file)
 
     def keep_split(self, train: VideoList, validation: VideoList | None):
         """Writes down which videos are trained on and which are held out, before training."""

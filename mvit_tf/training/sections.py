@@ -260,6 +260,7 @@ class TrainSection(hyperparams.Config):
             probe), see `mvit_tf.training.probe`; of this section only `batch_size`, `dtype`
             and `seed` count then.
         log_interval: seconds between two lines about the steps, where the output is no terminal.
+            Without effect on several machines: a line comes with each point of the curves.
         summary_interval: steps between two points of TensorBoard's curves.
         summary_clips: clips of the first batch that TensorBoard gets as moving pictures.
         summary_histograms: give TensorBoard histograms of the weights after each epoch.

@@ -52,10 +52,9 @@ class StepLog(keras.callbacks.Callback):
     """Tells how the steps go: a live line on a terminal, elsewhere a line now and then.
 
     Nothing but the begin of each step is looked at, and the numbers of the model only when they
-    are shown, so steps stay as asynchronous as they are without. The first step, which compiles,
-    counts in no rate. The rates of an epoch are added to its logs, as `clips_per_second` and
-    `waiting_share`; so this has to come before the callbacks that read those, and before what
-    validates, which is no time of training.
+    are shown. The first step, which compiles, counts in no rate. The rates of an epoch are added to
+    its logs, as `clips_per_second` and `waiting_share`; so this has to come before the callbacks
+    that read those, and before what validates, which is no time of training.
 
     Args:
         clips_per_step: clips of a batch, over all devices.
@@ -213,7 +212,8 @@ class EpochReport(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
         seconds = time.monotonic() - self._begun
-        told = {**logs, **_optimizer_state(self.model)}
+        # The norm that the optimizer keeps is of no step yet where training resumes at this end.
+        told = {**_optimizer_state(self.model), **logs}
         logging.info(f"epoch       {epoch + 1}/{self._epochs}: {in_words(told)}, {seconds:,.1f} s")
         if self._summaries is None:
             return

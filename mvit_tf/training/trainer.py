@@ -128,10 +128,9 @@ def _train(experiment, directory, strategy):
     require_same_checkpoint(strategy, None if resumed is None else resumed[1], directory)
     saved = None if resumed is None else directory.saved_split()
     videos, validation = train_and_validation(experiment, labelled, saved)
-    if saved is not None:
-        changed = saved.changes_of_training(videos)
-        _check_unchanged(changed, allowed=experiment.data.allow_changed)
-        changes += changed
+    changed = [] if saved is None else saved.changes_of_training(videos)
+    _check_unchanged(changed, allowed=experiment.data.allow_changed)
+    changes += changed
     steps = steps_per_epoch(videos, settings.batch_size, experiment.data.repeated_augmentation)
     progress = running_epoch = None
     keras.utils.set_random_seed(settings.seed)
@@ -177,7 +176,7 @@ def _train(experiment, directory, strategy):
         logging.info(f"resuming    {_place_in_words(state)} from {resumed[0]}")
     for change in changes:
         logging.info(f"changed     {change}")
-    if resumed is None:
+    if resumed is None or changed:
         directory.keep_split(videos, validation)
     directory.claim(experiment, videos.class_names)
     if state.progress.epoch >= settings.epochs:

@@ -162,11 +162,16 @@ def _gather_rows(strategy, words, index, replicas) -> list[np.ndarray]:
         return tf.constant(np.concatenate([[index if first else _NONE], words])[None], tf.int64)
 
     values = strategy.experimental_distribute_values_from_function(row)
-    rows = _gather(strategy)(values).numpy()
+    rows = _gather(strategy, words.size)(values).numpy()
     rows = rows[rows[:, 0] != _NONE]
     return list(np.ascontiguousarray(rows[np.argsort(rows[:, 0])]))
 
 
-@functools.lru_cache(maxsize=1)
-def _gather(strategy):
-    return tf.function(lambda values: strategy.gather(values, axis=0))
+@functools.lru_cache(maxsize=64)
+def _gather(strategy, length):
+    """The function that gathers rows of one length.
+
+    TensorFlow warns of one that is traced anew again and again. It takes those of the same code for
+    one; a `partial` has no code.
+    """
+    return tf.function(functools.partial(strategy.gather, axis=0), autograph=False)

@@ -262,7 +262,7 @@ def require_same_checkpoint(
         UserError: on all workers.
     """
     progress = progress or Progress()
-    _require_same_state(strategy, directory, progress.epoch, _values(progress))
+    _require_same_state(strategy, directory, progress, _values(progress))
 
 
 def require_same_weights(
@@ -282,17 +282,17 @@ def require_same_weights(
     optimizer = getattr(model, "optimizer", None)
     for variable in [*model.weights, *(optimizer.variables if optimizer else ())]:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
-    _require_same_state(strategy, directory, progress.epoch, digest.hexdigest())
+    _require_same_state(strategy, directory, progress, digest.hexdigest())
 
 
-def _require_same_state(strategy, directory, epoch, details):
-    found = gather_json(strategy, [epoch, details])
+def _require_same_state(strategy, directory, progress, details):
+    found = gather_json(strategy, [_place(progress), details])
     for index, other in enumerate(found):
         if other != found[0]:
             raise UserError(
-                f"--model_dir={directory.path}: worker 0 found {_after(found[0][0])} there and "
-                f"worker {index} {_after(other[0])}{_too(found[0][0] == other[0])}; all machines "
-                "must see the same folder, on a shared file system or an object store"
+                f"--model_dir={directory.path}: worker 0 found {found[0][0]} there and worker "
+                f"{index} {other[0]}{_too(found[0][0] == other[0])}; all machines must see the "
+                "same folder, on a shared file system or an object store"
             )
 
 
@@ -300,12 +300,14 @@ def _values(progress: Progress) -> list[str]:
     return [str(value) for value in vars(progress).values()]
 
 
-def _after(epoch: int) -> str:
-    return f"a checkpoint after epoch {epoch}" if epoch else "no checkpoint"
+def _place(progress: Progress) -> str:
+    if progress.step is None:  # of an older version
+        return f"a checkpoint after epoch {progress.epoch}"
+    return f"a checkpoint after step {progress.step}" if progress.step else "no checkpoint"
 
 
-def _too(same_epoch: bool) -> str:
-    return " with other weights" if same_epoch else ""
+def _too(same_place: bool) -> str:
+    return " with other weights" if same_place else ""
 
 
 def _require_same(strategy, facts: dict):

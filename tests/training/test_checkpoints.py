@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from mvit_tf import files
+from mvit_tf import files, weights_file
 from mvit_tf.errors import UserError
 from mvit_tf.training.checkpoints import (
     CheckpointStore,
@@ -87,6 +87,18 @@ def test_a_restored_model_goes_on_bit_for_bit(tmp_path):
 @pytest.fixture(scope="module")
 def two_models():
     return compiled_model(), compiled_model(seed=9)
+
+
+def test_an_opened_checkpoint_is_compared_with_its_checksum_once(tmp_path, monkeypatch, two_models):
+    store = CheckpointStore(tmp_path)
+    store.save(two_models[0], Progress(1, 1, 0.5, 1.0, step=3))
+    compared = []
+    holds = weights_file.checksum_holds
+    monkeypatch.setattr(
+        weights_file, "checksum_holds", lambda file: compared.append(file.name) or holds(file)
+    )
+    restore(two_models[1], store.step_path(3))
+    assert compared == [str(store.step_path(3))]
 
 
 def change_state(model):

@@ -12,7 +12,7 @@ import pytest
 
 from mvit_tf.errors import UserError
 from mvit_tf.training import model_directory
-from mvit_tf.training.checkpoints import Progress
+from mvit_tf.training.checkpoints import CheckpointStore, Progress
 from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.model_directory import ModelDirectory
 from tests.training.tiny import tiny_model
@@ -50,6 +50,25 @@ def test_what_may_change_is_told_and_then_kept(occupied):
     assert load_experiment(occupied.saved_experiment()).train.epochs == 3
     occupied.claim(same, NAMES)
     assert load_experiment(occupied.saved_experiment()).train.epochs == 5
+
+
+def test_changed_videos_are_allowed_for_one_start(directory):
+    once = load_experiment(None, "data.train=/videos,data.allow_changed=true,train.epochs=7")
+    directory.claim(once, NAMES)
+    saved = load_experiment(directory.saved_experiment())
+    assert not saved.data.allow_changed and once.data.allow_changed
+    assert saved.train == once.train
+
+
+def test_whose_it_is_is_found_without_reading_checkpoints(occupied, monkeypatch):
+    """A read of all of a large file takes long, and what begins or goes on reads it anyway."""
+    monkeypatch.setattr(CheckpointStore, "newest", None)
+    with pytest.raises(UserError, match="holds another experiment"):
+        occupied.check(load_experiment(None, "data.train=/others"), NAMES)
+    occupied.checkpoints.step_path(0).unlink()
+    assert occupied.checkpoints.best_path.exists() and not occupied.checkpoints.is_empty()
+    occupied.checkpoints.best_path.unlink()
+    assert occupied.checkpoints.is_empty()
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ def test_two_workers_train_and_score_as_one_process(tmp_path, config, one_proces
     said = [line for line in done.stdout.splitlines() if re.match(r"\[1\] [a-zE]", line)]
     assert said == ["[1] worker      1 of 2, 1 device(s) each, follows worker 0"]
     assert "3 steps, batch 8 on 2 devices" in done.stdout
+    assert "retracing" not in done.stdout + done.stderr
 
 
 @pytest.mark.slow
@@ -209,6 +210,30 @@ def test_a_killed_worker_ends_the_other_and_both_resume_exactly(tmp_path, config
 
 
 @pytest.mark.slow
+def test_a_signal_to_one_worker_saves_and_ends_both_and_both_resume_exactly(tmp_path, config):
+    # Validated once, at the end: within a validation a signal is another matter.
+    overrides = (
+        "data.decode_workers=0,train.epochs=8,data.max_failure_share=0.2,"
+        "train.validate_every=100,train.save_every_minutes=null"
+    )
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    for status, output in finish(start_workers(2, *flags(config, straight, overrides))):
+        assert status == 0, output
+    workers = start_workers(2, *flags(config, broken, overrides))
+    wait_for_rows(broken, 1, workers)
+    workers[1].send_signal(signal.SIGTERM)
+    results = finish(workers)
+    assert [status for status, _ in results] == [143, 143], results
+    assert all("interrupted; the same command resumes: " in output for _, output in results)
+    assert re.search(r"saved       (step|epoch) \d+\n", results[0][1]), results[0][1]
+    assert len(log_rows(broken)) < 8
+    results = finish(start_workers(2, *flags(config, broken, overrides)))
+    assert [status for status, _ in results] == [0, 0], results
+    assert "resuming" in results[0][1]
+    assert furthest(straight, broken) == 0
+
+
+@pytest.mark.slow
 def test_a_frozen_worker_ends_the_other(tmp_path, config):
     overrides = f"{SAME_DRAWS},train.epochs=200"
     workers = start_workers(2, *flags(config, tmp_path, overrides))
@@ -246,7 +271,7 @@ def test_workers_that_do_not_belong_together(tmp_path, config):
     assert len(said) == 2
     for line, name in zip(said, "ab", strict=True):
         assert line == (
-            f"error: --model_dir={tmp_path / name}: worker 0 found a checkpoint after epoch 2 "
+            f"error: --model_dir={tmp_path / name}: worker 0 found a checkpoint after step 6 "
             "there and worker 1 no checkpoint; all machines must see the same folder, on a shared "
             "file system or an object store"
         )

@@ -143,6 +143,20 @@ def test_lines_come_by_time_and_after_each_epoch(tmp_path, caplog):
     ]
 
 
+def test_an_epoch_that_ends_at_a_resume_has_the_gradient_of_its_logs(caplog):
+    """The optimizer has seen none yet."""
+    caplog.set_level(logging.INFO, "absl")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    model.optimizer.gradient_norm = keras.Variable(0.0, trainable=False)
+    report = EpochReport(epochs=1)
+    report.set_model(model)
+    report.on_epoch_begin(0)
+    report.on_epoch_end(0, {"loss": 1.0, "gradient_norm": 1.5})
+    line = caplog.records[-1].getMessage()
+    assert "loss 1.000, learning rate 1.00e-02, gradient norm 1.5, " in line
+
+
 def test_a_terminal_gets_one_live_line(tmp_path, monkeypatch):
     monkeypatch.setattr("mvit_tf.training.step_log._REFRESH", 0)
     terminal = io.StringIO()

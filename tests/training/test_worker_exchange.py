@@ -44,7 +44,7 @@ def test_bytes_of_any_number_come_whole(second_of_three, monkeypatch, size):
                 rows.append(function(context).numpy())
             return rows
 
-    def gather(strategy):
+    def gather(strategy, length):
         def rows(own):
             first, second = own
             assert first[0, 0] == 1 and second[0, 0] == -1
@@ -101,3 +101,16 @@ def test_what_is_no_lost_worker_stays(second_of_three, monkeypatch):
     monkeypatch.setattr(worker_exchange, "process_shard", lambda strategy: (0, 1))
     with pytest.raises(tf.errors.UnavailableError):
         fail(tf.errors.UnavailableError(None, None, "Collective"))
+
+
+def test_contents_of_many_sizes_are_gathered_without_a_warning(caplog):
+    """TensorFlow warns of a function that is traced often."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    tf.get_logger().addHandler(caplog.handler)
+    try:
+        for size in range(1, 15):
+            (row,) = worker_exchange._gather_rows(strategy, np.arange(size), 0, 1)
+            assert row.tolist() == [0, *range(size)]
+    finally:
+        tf.get_logger().removeHandler(caplog.handler)
+    assert "retracing" not in caplog.text

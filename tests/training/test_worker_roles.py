@@ -112,3 +112,28 @@ def test_a_follower_writes_nothing_and_ends_with_the_chief(as_worker, tmp_path):
     with pytest.raises(UserError, match="1 left out"):
         worker_callbacks(None, [check], **ledgers)[-1].on_epoch_end(0, {})
     assert not (tmp_path / "outcomes.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (Progress(step=2, epoch_step=2),
+         "after step 3 there and worker 1 a checkpoint after step 2;"),
+        (Progress(), "after step 3 there and worker 1 no checkpoint;"),
+        (Progress(1, step=None), "after step 3 there and worker 1 a checkpoint after epoch 1;"),
+        (Progress(step=3, epoch_step=3, rollbacks=1),
+         "after step 3 there and worker 1 a checkpoint after step 3 with other weights;"),
+    ],
+)  # fmt: skip
+def test_checkpoints_that_differ_are_named_by_their_steps(monkeypatch, tmp_path, own, message):
+    sent = []
+
+    def gather(strategy, value):
+        sent.append(value)
+        return [sent[0], value]
+
+    monkeypatch.setattr(worker_roles, "gather_json", gather)
+    directory = ModelDirectory(tmp_path)
+    worker_roles.require_same_checkpoint(None, Progress(step=3, epoch_step=3), directory)
+    with pytest.raises(UserError, match=f"worker 0 found a checkpoint {message}"):
+        worker_roles.require_same_checkpoint(None, own, directory)
