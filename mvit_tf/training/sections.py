@@ -89,7 +89,7 @@ class ModelSection(hyperparams.Config):
         overrides: other `MViTConfig` fields, by name.
         initial_weights: a published set ("kinetics400"; `mvit weights` lists them), a PyTorch
             checkpoint, a `.weights.h5` file, or a model directory whose best checkpoint is
-            taken; `None` starts from random weights.
+            taken, here or on gs:// or s3://; `None` starts from random weights.
         reset_head: keep the new random head and load only the rest of `initial_weights`, as
             fine-tuning on other classes needs.
     """
@@ -109,9 +109,9 @@ class DataSection(_ClipKeys):
     """Which videos, how clips are taken from them, and how frames become model input.
 
     The fields of `ClipSampling`, `Preprocessing` and `Augmentation` are keys too: sampling_rate,
-    target_fps, sampling_rule (`ClipSampling.rule`); short_side, mean, std, channel_order,
-    interpolation; scale, ratio, flip, rand_augment, color_jitter, grayscale, blur, blur_sigma,
-    random_erasing, mixup_alpha, cutmix_alpha, mixup_switch_prob, mixup_prob.
+    target_fps, sampling_rule (`ClipSampling.rule`), short_videos; short_side, mean, std,
+    channel_order, interpolation; scale, ratio, flip, rand_augment, color_jitter, grayscale, blur,
+    blur_sigma, random_erasing, mixup_alpha, cutmix_alpha, mixup_switch_prob, mixup_prob.
 
     Attributes:
         train: training videos: a folder with one folder per class, a list in a form of
@@ -120,11 +120,12 @@ class DataSection(_ClipKeys):
         validation: validation videos, in any of these forms.
         tfds_name: a video set of TensorFlow Datasets, such as "ucf101", in place of `train`; its
             split is `train_split`, and held out is `validation_split`, if that is set.
-        tfds_data_dir: where that is built; `None` is ~/tensorflow_datasets.
+        tfds_data_dir: where that is built; `None` is $TFDS_DATA_DIR, or ~/tensorflow_datasets.
         train_split: what the list `train` says, in its column `split` or the one that is it by
             what it holds, of the videos to take.
         validation_split: the same of `validation`, which may be the same list.
-        validation_fraction: share of each class of `train` held out when there is no `validation`.
+        validation_fraction: share of each class of `train` held out where there is no `validation`:
+            one that an override or a config built upon this one names takes its place.
         group_by: what keeps videos of one source on one side of the split: a column of the list,
             "folder", or a regular expression on the file's name, e.g. "^match[0-9]+".
         nested: take the videos of folders within class folders too.
@@ -149,7 +150,8 @@ class DataSection(_ClipKeys):
         save_views: keep what the evaluation's model says to each view in evaluation_views.npz, for
             `mvit score-views`: 4 bytes for each view and class.
         shuffle_frames: evaluate with each clip's frames in random order (the paper's Table 9).
-        max_failure_share: share of videos that may fail to decode before a run ends in an error.
+        max_failure_share: share of videos that may fail to decode before a run ends in an error; so
+            do 20 failures in a row in training, or missing files in evaluation.
         tolerated_damage: share of a clip's frames that may be undecodable: the nearest decoded
             frame of the clip then stands for each.
         decode_threads: videos decoded at once; `None` leaves it to the pipeline.
@@ -160,7 +162,7 @@ class DataSection(_ClipKeys):
         service: "HOST:PORT" of the dispatcher of a tf.data service that decodes and augments the
             records to train on, see `mvit data-service`; `None` does it here.
         allow_changed: go on training though the videos to train on are no longer those that the
-            training began with; otherwise that is refused.
+            training began with; otherwise that is refused. It counts for one start.
         seed: of the validation split, the order of the videos and the augmentation.
     """
 
@@ -247,7 +249,8 @@ class TrainSection(hyperparams.Config):
         save_every_minutes: minutes between them; `None` is no clock.
         keep_checkpoints: the newest so many stay, to fall back on if the last is damaged.
         max_rollbacks: steps with a loss or gradient that is not finite, after each of which
-            training goes on from the newest checkpoint without that step; 0 ends at the first.
+            training goes on from the newest checkpoint without that step; 0 ends at the first, as
+            does `data.service`.
         early_stopping_patience: end after so many epochs without a better validation score;
             `None` trains all epochs.
         freeze_blocks: so many blocks, from the first, are not trained, nor are patch embedding,
@@ -257,8 +260,8 @@ class TrainSection(hyperparams.Config):
             the head, and nothing else; with `freeze_blocks` not those of its blocks. 8 is a
             common rank. The best checkpoint and what is exported are ordinary models.
         probe: train the head alone, on features of the model that are computed once (linear
-            probe), see `mvit_tf.training.probe`; of this section only `batch_size`, `dtype`
-            and `seed` count then.
+            probe), see `mvit_tf.training.probe`; of this section only `batch_size`,
+            `class_weights`, `dtype` and `seed` count then.
         log_interval: seconds between two lines about the steps, where the output is no terminal.
             Without effect on several machines: a line comes with each point of the curves.
         summary_interval: steps between two points of TensorBoard's curves.
