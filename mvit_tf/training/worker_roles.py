@@ -4,6 +4,7 @@ import collections
 import contextlib
 import hashlib
 import json
+import time
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ from mvit_tf.training.worker_exchange import gather_json
 
 # Callbacks that write into the model directory.
 _WRITERS = (callbacks.LedgerCheck, callbacks.EpochLog)
+_SECONDS_TO_READ = 2.0
 # Keys that say how this machine works, not what is trained.
 _OF_ONE_MACHINE = ("data.decode_threads", "data.decode_workers", "train.start_timeout")
 
@@ -289,11 +291,20 @@ def _require_same_state(strategy, directory, progress, details):
     found = gather_json(strategy, [_place(progress), details])
     for index, other in enumerate(found):
         if other != found[0]:
+            _let_others_read(strategy)
             raise UserError(
                 f"--model_dir={directory.path}: worker 0 found {found[0][0]} there and worker "
                 f"{index} {other[0]}{_too(found[0][0] == other[0])}; all machines must see the "
                 "same folder, on a shared file system or an object store"
             )
+
+
+def _let_others_read(strategy):
+    """Waits before this worker ends: one that still reads what was sent would be told of a loss.
+
+    Worker 0 waits longest, as TensorFlow's coordination ends with it.
+    """
+    time.sleep(2 * _SECONDS_TO_READ if is_chief(strategy) else _SECONDS_TO_READ)
 
 
 def _values(progress: Progress) -> list[str]:
@@ -319,6 +330,7 @@ def _require_same(strategy, facts: dict):
                 f"{key} ({found[0].get(key)!r} on worker 0, {other.get(key)!r} on worker {index})"
                 for key in differing[:3]
             )
+            _let_others_read(strategy)
             raise UserError(
                 f"the workers differ in {named}; start the same command on all machines, on the "
                 "same videos"

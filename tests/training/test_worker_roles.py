@@ -14,6 +14,7 @@ from tests.training.tiny import tiny_model
 @pytest.fixture
 def as_worker(monkeypatch):
     """Makes this process worker `index` of two."""
+    monkeypatch.setattr(worker_roles, "_SECONDS_TO_READ", 0.0)
 
     def become(index):
         monkeypatch.setattr(worker_roles, "process_shard", lambda strategy: (index, 2))
