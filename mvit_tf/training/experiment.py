@@ -64,6 +64,11 @@ class Experiment(hyperparams.Config):
         return (self.model.input_shape or (1, *get_config(self.model.name).input_shape))[-4:-1]
 
     @property
+    def evaluation_batch_size(self) -> int:
+        """Views of an evaluation step, over all devices together."""
+        return self.data.evaluation_batch_size or self.train.batch_size
+
+    @property
     def input_in_words(self) -> str:
         """What the model takes: "clips of 16x224x224" or "images of 224x224"."""
         frames, height, width = self.clip_shape

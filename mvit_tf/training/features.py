@@ -171,7 +171,7 @@ def video_features(
         else:
             wanted.append(index)
     if wanted:
-        step = _FeatureStep(model, mirrored, _batch_size(experiment))
+        step = _FeatureStep(model, mirrored, experiment.evaluation_batch_size)
         names = [videos.name(index) for index in wanted]
         computed = _computed(experiment, step, videos.subset(wanted), ledger, workers)
         # Closed whatever happens, so that nothing is decoded after the workers have ended.
@@ -225,10 +225,6 @@ def _kept(store, computed):
     return videos
 
 
-def _batch_size(experiment):
-    return experiment.data.evaluation_batch_size or experiment.train.batch_size
-
-
 class _FeatureStep:
     """Views (b, T, H, W, 3) or (b, H, W, 3), b at most `batch_size`, to features.
 
@@ -264,7 +260,7 @@ def _computed(experiment, step, videos, ledger, workers):
     views = validation_views(
         experiment,
         videos,
-        batch_size=_batch_size(experiment),
+        batch_size=experiment.evaluation_batch_size,
         ledger=ledger,
         workers=workers,
         num_clips=experiment.data.evaluation_clips,

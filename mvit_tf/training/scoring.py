@@ -114,7 +114,7 @@ def evaluate(
 
 def _predictor(experiment, model, strategy) -> ViewPredictor:
     replicas = num_replicas(strategy)
-    wanted = experiment.data.evaluation_batch_size or experiment.train.batch_size
+    wanted = experiment.evaluation_batch_size
     if wanted % replicas:
         raise UserError(
             f"data.evaluation_batch_size={wanted} cannot be split evenly over {replicas} replicas"
