@@ -36,7 +36,10 @@ def training_step(model, *, jit_compile=False):
     """
     import keras
 
-    from mvit_tf.training.optimizer import ReplicaAdamW
+    try:
+        from mvit_tf.training.optimization.optimizer import ReplicaAdamW
+    except ModuleNotFoundError:  # another checkout, of before that folder
+        from mvit_tf.training.optimizer import ReplicaAdamW
 
     optimizer = ReplicaAdamW(
         cases.LEARNING_RATE, weight_decay=cases.WEIGHT_DECAY, global_clipnorm=cases.CLIP_NORM

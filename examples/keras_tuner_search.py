@@ -26,8 +26,8 @@ import keras_tuner
 
 from mvit_tf.cli.configs import find_config
 from mvit_tf.training import trainer
-from mvit_tf.training.experiment import load_experiment, save_experiment
-from mvit_tf.training.model_directory import ModelDirectory
+from mvit_tf.training.experiments.experiment import load_experiment, save_experiment
+from mvit_tf.training.storage.model_directory import ModelDirectory
 
 
 def space(hp: keras_tuner.HyperParameters) -> dict[str, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mvit_tf.errors import UserError
-from mvit_tf.training.optimizer import ReplicaAdamW
+from mvit_tf.training.optimization.optimizer import ReplicaAdamW
 from mvit_tf.weights_file import load_weights_file, open_weights_file, save_weights_file
 from tests.training.tiny import tiny_model
 

@@ -219,7 +219,7 @@ def _train(setting):
     import keras
     import tensorflow as tf
 
-    from mvit_tf.training.optimizer import ReplicaAdamW
+    from mvit_tf.training.optimization.optimizer import ReplicaAdamW
 
     model, frames = _build(setting)
     optimizer = ReplicaAdamW(1e-4, weight_decay=0.05, global_clipnorm=1.0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mvit_tf.errors import UserError, did_you_mean
 from mvit_tf.remote_path import RemotePath, as_path
-from mvit_tf.training.experiment_files import package_configs
+from mvit_tf.training.experiments.files import package_configs
 from mvit_tf.urls import is_url
 
 

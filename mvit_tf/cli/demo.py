@@ -54,9 +54,10 @@ def run_demo(
     """
     from mvit_tf.data.moving_shapes import write_moving_shapes
     from mvit_tf.export.predictor import SavedModelPredictor
-    from mvit_tf.training import scoring, trainer
-    from mvit_tf.training.experiment import load_experiment
-    from mvit_tf.training.model_directory import ModelDirectory
+    from mvit_tf.training import trainer
+    from mvit_tf.training.evaluation import scoring
+    from mvit_tf.training.experiments.experiment import load_experiment
+    from mvit_tf.training.storage.model_directory import ModelDirectory
 
     started = time.monotonic()
     videos = {split: output / "videos" / split for split in videos_per_class}

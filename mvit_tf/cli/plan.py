@@ -146,7 +146,7 @@ def _settings(arguments):
         }
     else:
         from mvit_tf.cli.configs import find_config
-        from mvit_tf.training.experiment import load_experiment
+        from mvit_tf.training.experiments.experiment import load_experiment
 
         experiment = load_experiment(find_config(arguments.config), arguments.params_override)
         name = experiment.model.name

@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from mvit_tf.training.result_line import result_line
-    from mvit_tf.training.saved_views import SavedViews, views_file
+    from mvit_tf.training.evaluation.result_line import result_line
+    from mvit_tf.training.evaluation.saved_views import SavedViews, views_file
 
     views = SavedViews.load(views_file(arguments.views))
     grouping = {

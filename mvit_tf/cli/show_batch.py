@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from mvit_tf.analysis.plots import plot_clips
     from mvit_tf.data.transforms import denormalise
-    from mvit_tf.training.experiment import load_experiment
-    from mvit_tf.training.experiment_clips import first_training_batch, with_time
+    from mvit_tf.training.experiments.clips import first_training_batch, with_time
+    from mvit_tf.training.experiments.experiment import load_experiment
 
     experiment = load_experiment(find_config(arguments.experiment), arguments.params_override)
     clips, labels, class_names = first_training_batch(experiment)

@@ -227,9 +227,9 @@ def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
 
 
 def _trained_predictor(path: Path | RemotePath) -> ModelPredictor:
-    from mvit_tf.training.experiment import load_experiment
-    from mvit_tf.training.model_directory import ModelDirectory
-    from mvit_tf.training.trained_model import load_trained_model
+    from mvit_tf.training.experiments.experiment import load_experiment
+    from mvit_tf.training.storage.model_directory import ModelDirectory
+    from mvit_tf.training.storage.trained_model import load_trained_model
 
     directory = ModelDirectory(path)
     experiment = load_experiment(directory.saved_experiment())

@@ -12,10 +12,8 @@ from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
 from mvit_tf.remote_path import RemotePath, reached
-from mvit_tf.training.callbacks import ends_early
-from mvit_tf.training.checkpoints import Progress, restore
-from mvit_tf.training.cluster import read_cluster
-from mvit_tf.training.distribution import (
+from mvit_tf.training.distributed.cluster import read_cluster
+from mvit_tf.training.distributed.distribution import (
     check_replica_options,
     is_chief,
     make_strategy,
@@ -23,20 +21,8 @@ from mvit_tf.training.distribution import (
     process_shard,
     strategy_scope,
 )
-from mvit_tf.training.experiment import Experiment, load_experiment
-from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
-from mvit_tf.training.fitting import full_disk_told
-from mvit_tf.training.freezing import select_trained
-from mvit_tf.training.initial_weights import initial_weights, load_initial_weights
-from mvit_tf.training.model_directory import ModelDirectory
-from mvit_tf.training.precision import slow_bfloat16
-from mvit_tf.training.probe import train_probe
-from mvit_tf.training.scoring import evaluate
-from mvit_tf.training.training_loop import train_from
-from mvit_tf.training.training_model import build_training_model, compile_training_model
-from mvit_tf.training.training_state import TrainingState
-from mvit_tf.training.worker_exchange import lost_workers
-from mvit_tf.training.worker_roles import (
+from mvit_tf.training.distributed.worker_exchange import lost_workers
+from mvit_tf.training.distributed.worker_roles import (
     announce_role,
     directory_of_worker,
     require_same_checkpoint,
@@ -45,6 +31,23 @@ from mvit_tf.training.worker_roles import (
     require_same_weights,
     shared_ledger,
 )
+from mvit_tf.training.evaluation.scoring import evaluate
+from mvit_tf.training.experiments.experiment import Experiment, load_experiment
+from mvit_tf.training.experiments.videos import labelled_videos, train_and_validation
+from mvit_tf.training.loop.callbacks import ends_early
+from mvit_tf.training.loop.fitting import full_disk_told
+from mvit_tf.training.loop.training_loop import train_from
+from mvit_tf.training.loop.training_state import TrainingState
+from mvit_tf.training.optimization.freezing import select_trained
+from mvit_tf.training.optimization.precision import slow_bfloat16
+from mvit_tf.training.optimization.training_model import (
+    build_training_model,
+    compile_training_model,
+)
+from mvit_tf.training.probing.probe import train_probe
+from mvit_tf.training.storage.checkpoints import Progress, restore
+from mvit_tf.training.storage.initial_weights import initial_weights, load_initial_weights
+from mvit_tf.training.storage.model_directory import ModelDirectory
 
 MODES = ("train", "eval", "train_and_eval", "export")
 
@@ -209,7 +212,7 @@ def _check_unchanged(changes, *, allowed):
 def export(experiment: Experiment, directory: ModelDirectory) -> Path | RemotePath:
     """Writes the best checkpoint as the next version under `export/`; returns its folder."""
     from mvit_tf.export.saved_model import export_model
-    from mvit_tf.training.trained_model import load_trained_model
+    from mvit_tf.training.storage.trained_model import load_trained_model
 
     directory.check_same_model(experiment)
     model, progress = load_trained_model(experiment, directory)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvit_tf.training.experiment import load_experiment
+from mvit_tf.training.experiments.experiment import load_experiment
 from tests.examples.test_examples import load_example
 from tests.training.tiny import write_config, write_videos
 

@@ -11,10 +11,10 @@ from mvit_tf.errors import UserError
 from mvit_tf.export.predictor import ModelPredictor, SavedModelPredictor, open_predictor
 from mvit_tf.export.saved_model import export_model, export_saved_model
 from mvit_tf.models import MViT
-from mvit_tf.training.checkpoints import Progress
-from mvit_tf.training.evaluation import ViewPredictor
-from mvit_tf.training.experiment import load_experiment
-from mvit_tf.training.model_directory import ModelDirectory
+from mvit_tf.training.evaluation.evaluation import ViewPredictor
+from mvit_tf.training.experiments.experiment import load_experiment
+from mvit_tf.training.storage.checkpoints import Progress
+from mvit_tf.training.storage.model_directory import ModelDirectory
 from tests.data.videos import write_video
 from tests.export.tiny import CLASS_NAMES, PREPROCESSING, SAMPLING, tiny_model
 from tests.training.tiny import write_config

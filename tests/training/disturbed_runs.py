@@ -21,14 +21,10 @@ quiet_tensorflow()
 
 from mvit_tf.cli.train import run_experiment  # noqa: E402
 from mvit_tf.data.pipeline import steps_per_epoch, training_steps  # noqa: E402
-from mvit_tf.training import (  # noqa: E402
-    callbacks,
-    checkpoints,
-    scoring,
-    training_loop,
-    training_state,
-)
-from mvit_tf.training import training_model as training_model_module  # noqa: E402
+from mvit_tf.training.evaluation import scoring  # noqa: E402
+from mvit_tf.training.loop import callbacks, training_loop, training_state  # noqa: E402
+from mvit_tf.training.optimization import training_model as training_model_module  # noqa: E402
+from mvit_tf.training.storage import checkpoints  # noqa: E402
 
 
 def send(number):

@@ -9,8 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 import mvit_tf
-from mvit_tf.training.experiment import load_experiment
-from mvit_tf.training.training_model import build_training_model, compile_training_model
+from mvit_tf.training.experiments.experiment import load_experiment
+from mvit_tf.training.optimization.training_model import (
+    build_training_model,
+    compile_training_model,
+)
 
 REFERENCES = Path(__file__).parents[1] / "references"
 NAMES = ("v1_adamw", "v1_sgd", "v2_adamw", "v2_layer_decay")

@@ -17,12 +17,12 @@ from mvit_tf.export.metadata import load_metadata
 from mvit_tf.export.predictor import SavedModelPredictor, open_predictor
 from mvit_tf.factory import create_model
 from mvit_tf.models import MViT
-from mvit_tf.training.experiment import load_experiment, save_experiment
-from mvit_tf.training.experiment_clips import training_clips, validation_views
-from mvit_tf.training.experiment_videos import labelled_videos
-from mvit_tf.training.features import video_features
-from mvit_tf.training.mistakes import Mistake, plot_mistakes
-from mvit_tf.training.summaries import Summaries, write_sample_clips
+from mvit_tf.training.evaluation.mistakes import Mistake, plot_mistakes
+from mvit_tf.training.experiments.clips import training_clips, validation_views
+from mvit_tf.training.experiments.experiment import load_experiment, save_experiment
+from mvit_tf.training.experiments.videos import labelled_videos
+from mvit_tf.training.loop.summaries import Summaries, write_sample_clips
+from mvit_tf.training.probing.features import video_features
 from mvit_tf.training.trainer import run
 
 CONFIG = """\

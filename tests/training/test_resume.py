@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvit_tf.training.checkpoints import read_progress
+from mvit_tf.training.storage.checkpoints import read_progress
 from tests.training.tiny import arrays, newest_checkpoint, write_config, write_videos
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import mvit_tf
-from mvit_tf.training.training_model import build_training_model, compile_training_model
+from mvit_tf.training.optimization.training_model import (
+    build_training_model,
+    compile_training_model,
+)
 from tests.training import slowfast_training
 from tests.training.two_devices import run_on_two_devices
 
@@ -41,7 +44,7 @@ def test_two_devices_take_the_same_steps_and_keep_the_average_of_the_weights(nam
     result = run_on_two_devices(
         f"""
         import numpy as np
-        from mvit_tf.training.distribution import make_strategy
+        from mvit_tf.training.distributed.distribution import make_strategy
         from tests.training.slowfast_training import differences, replay
 
         weights = []

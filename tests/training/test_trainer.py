@@ -14,10 +14,14 @@ import tensorflow as tf
 from mvit_tf.cli.main import main
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.errors import UserError
-from mvit_tf.training import callbacks, experiment_clips, scoring, trained_model, trainer
-from mvit_tf.training.checkpoints import read_progress
-from mvit_tf.training.experiment import load_experiment
-from mvit_tf.training.experiment_videos import labelled_videos, train_and_validation
+from mvit_tf.training import trainer
+from mvit_tf.training.evaluation import scoring
+from mvit_tf.training.experiments.clips import first_training_batch, training_clips
+from mvit_tf.training.experiments.experiment import load_experiment
+from mvit_tf.training.experiments.videos import labelled_videos, train_and_validation
+from mvit_tf.training.loop import callbacks
+from mvit_tf.training.storage import trained_model
+from mvit_tf.training.storage.checkpoints import read_progress
 from tests.training.tiny import arrays, newest_checkpoint, write_config, write_videos
 from tests.training.two_devices import run_on_two_devices
 
@@ -162,7 +166,7 @@ def test_a_resumed_run_sees_the_clips_of_an_uninterrupted_one(config):
     training, _ = train_and_validation(experiment, labelled_videos(experiment), saved=None)
 
     def batches(start_step):
-        made = experiment_clips.training_clips(
+        made = training_clips(
             experiment, training, start_step=start_step, ledger=OutcomeLedger(), workers=None
         )
         assert [spec.shape for spec in made.element_spec] == [(8, 4, 32, 32, 3), (8, 8)]
@@ -176,7 +180,7 @@ def test_a_resumed_run_sees_the_clips_of_an_uninterrupted_one(config):
     # Of clips of two classes, as two of one class still add up to 1.
     weights = [labels.max(axis=1).min() for _, labels in whole]
     assert len(set(weights)) == 9 and max(weights) < 1
-    clips, labels, class_names = experiment_clips.first_training_batch(experiment)
+    clips, labels, class_names = first_training_batch(experiment)
     np.testing.assert_array_equal(clips, whole[0][0])
     np.testing.assert_array_equal(labels, whole[0][1])
     assert class_names == training.class_names
@@ -185,7 +189,7 @@ def test_a_resumed_run_sees_the_clips_of_an_uninterrupted_one(config):
 def test_mixing_needs_two_clips(config):
     experiment = load_experiment(config, "data.mixup_alpha=0.8,train.batch_size=1")
     with pytest.raises(UserError, match="train.batch_size must be at least 2"):
-        experiment_clips.first_training_batch(experiment)
+        first_training_batch(experiment)
 
 
 def test_one_class_only_is_refused(tmp_path, config, videos):

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from mvit_tf.models import build_mvit, get_config
-from mvit_tf.training.checkpoints import CheckpointStore, Progress
-from mvit_tf.training.optimizer import ReplicaAdamW
+from mvit_tf.training.optimization.optimizer import ReplicaAdamW
+from mvit_tf.training.storage.checkpoints import CheckpointStore, Progress
 
 FOLDER = Path(__file__).parent
 FIELDS = {"num_classes": 3, "depths": (1, 1), "embed_dim": 4, "drop_path_rate": 0.3}

@@ -12,8 +12,8 @@ from mvit_tf.data.records import examples
 from mvit_tf.data.records.tfds import find_tfds_folder
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import UserError
-from mvit_tf.training.experiment import load_experiment
-from mvit_tf.training.experiment_videos import (
+from mvit_tf.training.experiments.experiment import load_experiment
+from mvit_tf.training.experiments.videos import (
     evaluation_videos,
     labelled_videos,
     train_and_validation,

@@ -1,0 +1,1 @@
+"""What an experiment says: its files and sections, and the videos and clips these stand for."""

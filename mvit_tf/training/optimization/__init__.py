@@ -1,0 +1,1 @@
+"""The model as it is trained: optimizers, schedule, losses, precision, and what is frozen."""
