@@ -1,5 +1,6 @@
 """The four modes of `train.py`: train, eval, train_and_eval, export."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from mvit_tf.data.lists.data_checks import remarks
+from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
@@ -32,11 +33,12 @@ from mvit_tf.training.distributed.worker_roles import (
     shared_ledger,
 )
 from mvit_tf.training.evaluation.scoring import evaluate
+from mvit_tf.training.experiments.description import describe, say_remarks
 from mvit_tf.training.experiments.experiment import Experiment, load_experiment
 from mvit_tf.training.experiments.videos import labelled_videos, train_and_validation
 from mvit_tf.training.loop.callbacks import ends_early
 from mvit_tf.training.loop.fitting import full_disk_told
-from mvit_tf.training.loop.training_loop import train_from
+from mvit_tf.training.loop.training_loop import Training, run_training
 from mvit_tf.training.loop.training_state import TrainingState
 from mvit_tf.training.optimization.freezing import select_trained
 from mvit_tf.training.optimization.precision import slow_bfloat16
@@ -122,66 +124,37 @@ def train(
             _train(experiment, directory, strategy)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """What a training begins with, or goes on from.
+
+    Attributes:
+        listed: all videos of `data.train`.
+        videos, validation: what is trained on, and what each epoch is scored on.
+        resumed: path and progress of the newest checkpoint; `None` if there is none.
+        changes: since the training began, in words.
+        other_videos: whether the videos are among these.
+    """
+
+    listed: VideoList
+    videos: VideoList
+    validation: VideoList | None
+    resumed: tuple[Path | RemotePath, Progress] | None
+    changes: list[str]
+    other_videos: bool
+
+
 def _train(experiment, directory, strategy):
     settings = experiment.train
     directory.checkpoints.keep = settings.keep_checkpoints
-    labelled = labelled_videos(experiment)
-    changes = directory.check(experiment, labelled.class_names)
-    resumed = directory.checkpoints.newest()
-    require_same_checkpoint(strategy, None if resumed is None else resumed[1], directory)
-    saved = None if resumed is None else directory.saved_split()
-    videos, validation = train_and_validation(experiment, labelled, saved)
-    changed = [] if saved is None else saved.changes_of_training(videos)
-    _check_unchanged(changed, allowed=experiment.data.allow_changed)
-    changes += changed
-    steps = steps_per_epoch(videos, settings.batch_size, experiment.data.repeated_augmentation)
-    progress = running_epoch = None
-    keras.utils.set_random_seed(settings.seed)
-    if settings.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    with strategy_scope(strategy):
-        model = build_training_model(experiment, len(videos.class_names))
-        # Before an optimizer is there: that of another training is none of this one's.
-        if resumed is None and experiment.model.initial_weights is not None:
-            source = initial_weights(experiment)
-            load_initial_weights(model, source, reset_head=experiment.model.reset_head)
-        untrained = resumed is None and experiment.model.initial_weights is None
-        select_trained(model, settings, random_weights=untrained)
-        compile_training_model(model, experiment, steps, videos)
-        if resumed is not None:
-            path, progress = resumed
-            running_epoch = restore(model, path)
-    # The chief writes nothing before all have read.
-    require_same_videos(strategy, videos, validation)
-    require_same_weights(strategy, model, progress or Progress(), directory)
-    # Apart, as many good videos for training do not make up for bad ones for validation.
-    ledgers = tuple(shared_ledger(strategy, OutcomeLedger()) for _ in range(2))
-    state = TrainingState(
-        model,
-        directory.checkpoints,
-        ledgers[0],
-        steps_per_epoch=steps,
-        clips_per_step=settings.batch_size,
-        progress=progress,
-        running_epoch=running_epoch,
-        before_save=directory.check_lock,
-    )
-    directory.checkpoints.complete_best(model, state.progress)
-    _describe(experiment, model, videos, validation, steps, num_replicas(strategy))
-    told, warnings = remarks(
-        labelled, videos, validation, look_into_files=resumed is None or bool(changes)
-    )
-    for line in told:
-        logging.info(line)
-    for line in warnings:
-        logging.warning(line)
-    if resumed is not None:
-        logging.info(f"resuming    {_place_in_words(state)} from {resumed[0]}")
-    for change in changes:
-        logging.info(f"changed     {change}")
-    if resumed is None or changed:
-        directory.keep_split(videos, validation)
-    directory.claim(experiment, videos.class_names)
+    start = _find_start(experiment, directory, strategy)
+    training = _build(start, experiment, directory, strategy)
+    state = training.state
+    directory.checkpoints.complete_best(state.model, state.progress)
+    _describe(training, start)
+    if start.resumed is None or start.other_videos:
+        directory.keep_split(start.videos, start.validation)
+    directory.claim(experiment, start.videos.class_names)
     if state.progress.epoch >= settings.epochs:
         logging.info(
             f"nothing to train: {state.progress.epoch} of {settings.epochs} epochs are done"
@@ -191,14 +164,75 @@ def _train(experiment, directory, strategy):
         logging.info(f"nothing to train: {_early_end_in_words(state.progress)}")
         return
 
-    train_from(state, experiment, directory, strategy, videos, validation, ledgers)
-    logging.info(f"decoding    {OutcomeLedger.union(ledgers).summary()}")
+    run_training(training)
+    summary = OutcomeLedger.union((training.ledger, training.validation_ledger)).summary()
+    logging.info(f"decoding    {summary}")
     if state.progress.epoch < settings.epochs:
         logging.info(f"ended early {_early_end_in_words(state.progress)}")
     best = _best_in_words(state.progress, experiment.data.multi_label)
     logging.info(f"trained     {best}; checkpoints in {directory.path}")
     if is_chief(strategy):
         _plot_curves(directory)
+
+
+def _find_start(experiment, directory, strategy) -> _Start:
+    """Reads the videos and what the directory holds; refuses what does not fit together."""
+    listed = labelled_videos(experiment)
+    changes = directory.check(experiment, listed.class_names)
+    resumed = directory.checkpoints.newest()
+    require_same_checkpoint(strategy, None if resumed is None else resumed[1], directory)
+    saved = None if resumed is None else directory.saved_split()
+    videos, validation = train_and_validation(experiment, listed, saved)
+    changed = [] if saved is None else saved.changes_of_training(videos)
+    _check_unchanged(changed, allowed=experiment.data.allow_changed)
+    return _Start(listed, videos, validation, resumed, changes + changed, bool(changed))
+
+
+def _build(start, experiment, directory, strategy) -> Training:
+    """The model and its state, new or as they were left; the same on all workers."""
+    settings, videos = experiment.train, start.videos
+    steps = steps_per_epoch(videos, settings.batch_size, experiment.data.repeated_augmentation)
+    progress = running_epoch = None
+    keras.utils.set_random_seed(settings.seed)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with strategy_scope(strategy):
+        model = build_training_model(experiment, len(videos.class_names))
+        untrained = start.resumed is None and experiment.model.initial_weights is None
+        # Before an optimizer is there: that of another training is none of this one's.
+        if start.resumed is None and not untrained:
+            source = initial_weights(experiment)
+            load_initial_weights(model, source, reset_head=experiment.model.reset_head)
+        select_trained(model, settings, random_weights=untrained)
+        compile_training_model(model, experiment, steps, videos)
+        if start.resumed is not None:
+            path, progress = start.resumed
+            running_epoch = restore(model, path)
+    # The chief writes nothing before all have read.
+    require_same_videos(strategy, videos, start.validation)
+    require_same_weights(strategy, model, progress or Progress(), directory)
+    # Apart, as many good videos for training do not make up for bad ones for validation.
+    ledger, validation_ledger = (shared_ledger(strategy, OutcomeLedger()) for _ in range(2))
+    state = TrainingState(
+        model,
+        directory.checkpoints,
+        ledger,
+        steps_per_epoch=steps,
+        clips_per_step=settings.batch_size,
+        progress=progress,
+        running_epoch=running_epoch,
+        before_save=directory.check_lock,
+    )
+    return Training(
+        state=state,
+        experiment=experiment,
+        directory=directory,
+        strategy=strategy,
+        videos=videos,
+        validation=start.validation,
+        ledger=ledger,
+        validation_ledger=validation_ledger,
+    )
 
 
 def _check_unchanged(changes, *, allowed):
@@ -235,16 +269,24 @@ def _plot_curves(directory: ModelDirectory):
     logging.info(f"plotted     {path}")
 
 
-def _describe(experiment, model, videos, validation, steps, replicas):
+def _describe(training: Training, start: _Start):
+    experiment, state = training.experiment, training.state
+    describe(experiment, state.model, start.videos, start.validation)
+    _describe_steps(experiment, state.steps_per_epoch, num_replicas(training.strategy))
+    say_remarks(
+        start.listed,
+        start.videos,
+        start.validation,
+        look_into_files=start.resumed is None or bool(start.changes),
+    )
+    if start.resumed is not None:
+        logging.info(f"resuming    {_place_in_words(state)} from {start.resumed[0]}")
+    for change in start.changes:
+        logging.info(f"changed     {change}")
+
+
+def _describe_steps(experiment, steps, replicas):
     settings = experiment.train
-    logging.info(
-        f"model       {experiment.model.name}: {model.count_params():,} parameters, "
-        f"{experiment.input_in_words}, {settings.dtype}"
-    )
-    held_out = "no validation" if validation is None else f"{len(validation)} for validation"
-    logging.info(
-        f"data        {len(videos)} videos of {len(videos.class_names)} classes, {held_out}"
-    )
     warning = slow_bfloat16() if settings.dtype == "mixed_bfloat16" else None
     if warning:
         logging.warning(warning)

@@ -1,6 +1,7 @@
 """The training of an experiment: its clips, what happens around each step, and going back."""
 
 import contextlib
+import dataclasses
 import functools
 
 import keras
@@ -30,99 +31,56 @@ from mvit_tf.training.loop.worker_callbacks import worker_callbacks
 from mvit_tf.training.storage.model_directory import ModelDirectory
 
 
-def train_from(
-    state: TrainingState,
-    experiment: Experiment,
-    directory: ModelDirectory,
-    strategy: tf.distribute.Strategy | None,
-    videos: VideoList,
-    validation: VideoList | None,
-    ledgers: tuple[OutcomeLedger, OutcomeLedger],
-):
-    """Trains to the last epoch; goes back, and on without it, where a step is not finite.
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training, and what it works with.
 
-    Args:
-        state: of the training; it is kept up to date.
+    Attributes:
+        state: kept up to date.
         experiment, directory, strategy: of the training.
         videos, validation: to train on, and to score each epoch on.
-        ledgers: of either, as `shared_ledger` gives them.
+        ledger, validation_ledger: of either, as `shared_ledger` gives them.
+    """
+
+    state: TrainingState
+    experiment: Experiment
+    directory: ModelDirectory
+    strategy: tf.distribute.Strategy | None
+    videos: VideoList
+    validation: VideoList | None
+    ledger: OutcomeLedger
+    validation_ledger: OutcomeLedger
+
+
+def run_training(training: Training):
+    """Trains to the last epoch; goes back, and on without it, where a step is not finite.
 
     Raises:
         UserError: a step is not finite again and again, or too many videos fail.
         Interrupted: by a signal, once all is saved.
     """
-    settings, served = experiment.train, experiment.data.service is not None
-    chief, several_machines = is_chief(strategy), process_shard(strategy)[1] > 1
-    ledger, validation_ledger = ledgers
-    stop = StopRequest(functools.partial(agreed, strategy))
+    settings, state = training.experiment.train, training.state
+    stop = StopRequest(functools.partial(agreed, training.strategy))
     clock = InputClock()
     with contextlib.ExitStack() as stack:
-        workers = stack.enter_context(decode_workers(experiment))
-        stack.enter_context(own_ledger(ledger).user_errors())
+        workers = stack.enter_context(decode_workers(training.experiment))
+        stack.enter_context(own_ledger(training.ledger).user_errors())
         stack.enter_context(stop_requests(stop, *STOP_SIGNALS))
         summaries = None
-        if chief:
+        if is_chief(training.strategy):
             first_step = steps_done(state.model)
-            summaries = stack.enter_context(open_summaries(directory.tensorboard, first_step))
-        step_log = StepLog(
-            clips_per_step=settings.batch_size,
-            steps_per_epoch=state.steps_per_epoch,
-            epochs=settings.epochs,
-            clock=clock,
-            # The metrics of several machines are read by all of them at the same step, or never.
-            log_interval=None if several_machines else settings.log_interval,
-            summaries=summaries,
-            summary_interval=settings.summary_interval,
-            show=None if several_machines else stack.enter_context(live_line()),
-        )
-        epoch_report = EpochReport(
-            epochs=settings.epochs, summaries=summaries, histograms=settings.summary_histograms
-        )
-        validate = validator(
-            experiment, state.model, validation, strategy, validation_ledger, workers
-        )
-        around = worker_callbacks(
-            strategy,
-            _callbacks(
-                experiment,
-                directory,
-                state,
-                ledgers,
-                stop,
-                validate,
-                (step_log, epoch_report),
-                len(videos),
-            ),
-            training=ledger,
-            validation=validation_ledger,
-            max_failure_share=experiment.data.max_failure_share,
-            num_videos=len(videos),
-        )
-
-        def clips(start_step, skipped_steps, steps):
-            batches = training_clips(
-                experiment,
-                videos,
-                ledger=own_ledger(ledger),
-                workers=workers,
-                start_step=start_step,
-                skipped_steps=skipped_steps,
-                shard=process_shard(strategy),
+            summaries = stack.enter_context(
+                open_summaries(training.directory.tensorboard, first_step)
             )
-            return distribute_clips(strategy, clock.timed(batches.take(steps)))
-
-        left = settings.epochs * state.steps_per_epoch - state.next_step
-        if chief and settings.summary_clips and left:
-            first = training_clips(
-                experiment, videos, ledger=OutcomeLedger(), workers=workers,
-                start_step=state.next_step,
-            )  # fmt: skip
-            write_sample_clips(summaries, experiment, first, videos.class_names)
+        step_log = _step_log(training, clock, summaries, stack)
+        around = _callbacks(training, stop, workers, step_log, summaries)
+        if summaries is not None and settings.summary_clips:
+            _write_first_clips(training, workers, summaries)
         while True:
             try:
                 fit(
                     state,
-                    clips,
+                    functools.partial(_clips, training, workers, clock),
                     epochs=settings.epochs,
                     callbacks=around,
                     steps_per_execution=settings.steps_per_execution,
@@ -131,32 +89,95 @@ def train_from(
                 return
             except NonFiniteStep as error:
                 found = error
-            # Of a tf.data service no step can be left out.
-            if served or state.progress.rollbacks >= settings.max_rollbacks:
-                raise UserError(_non_finite_in_words(found, state))
-            if chief:
-                keep_non_finite_step(
-                    directory.non_finite,
-                    found,
-                    experiment,
-                    videos,
-                    learning_rate=float(state.model.optimizer.learning_rate),
-                    workers=workers,
-                )
-            with strategy_scope(strategy):
-                state.go_back(found.steps)
-            require_same_weights(strategy, state.model, state.progress, directory)
-            if chief:
-                summaries.restart(steps_done(state.model))
+            _go_back(training, found, workers, summaries)
 
 
-def _callbacks(experiment, directory, state, ledgers, stop, validate, telling, num_videos):
+def _step_log(training, clock, summaries, stack):
+    settings = training.experiment.train
+    several_machines = process_shard(training.strategy)[1] > 1
+    return StepLog(
+        clips_per_step=settings.batch_size,
+        steps_per_epoch=training.state.steps_per_epoch,
+        epochs=settings.epochs,
+        clock=clock,
+        # The metrics of several machines are read by all of them at the same step, or never.
+        log_interval=None if several_machines else settings.log_interval,
+        summaries=summaries,
+        summary_interval=settings.summary_interval,
+        show=None if several_machines else stack.enter_context(live_line()),
+    )
+
+
+def _clips(training, workers, clock, start_step, skipped_steps, steps):
+    """What `fit` takes of the clips, see `training_clips`."""
+    batches = training_clips(
+        training.experiment,
+        training.videos,
+        ledger=own_ledger(training.ledger),
+        workers=workers,
+        start_step=start_step,
+        skipped_steps=skipped_steps,
+        shard=process_shard(training.strategy),
+    )
+    return distribute_clips(training.strategy, clock.timed(batches.take(steps)))
+
+
+def _write_first_clips(training, workers, summaries):
+    state, experiment = training.state, training.experiment
+    if experiment.train.epochs * state.steps_per_epoch == state.next_step:
+        return
+    first = training_clips(
+        experiment, training.videos, ledger=OutcomeLedger(), workers=workers,
+        start_step=state.next_step,
+    )  # fmt: skip
+    write_sample_clips(summaries, experiment, first, training.videos.class_names)
+
+
+def _go_back(training, found: NonFiniteStep, workers, summaries):
+    """To the newest checkpoint, to go on from there without the steps that were found."""
+    experiment, state, strategy = training.experiment, training.state, training.strategy
+    # Of a tf.data service no step can be left out.
+    served = experiment.data.service is not None
+    if served or state.progress.rollbacks >= experiment.train.max_rollbacks:
+        raise UserError(_non_finite_in_words(found, state))
+    if is_chief(strategy):
+        keep_non_finite_step(
+            training.directory.non_finite,
+            found,
+            experiment,
+            training.videos,
+            learning_rate=float(state.model.optimizer.learning_rate),
+            workers=workers,
+        )
+    with strategy_scope(strategy):
+        state.go_back(found.steps)
+    require_same_weights(strategy, state.model, state.progress, training.directory)
+    if is_chief(strategy):
+        summaries.restart(steps_done(state.model))
+
+
+def _callbacks(training, stop, workers, step_log, summaries):
+    """Of this worker, in the order that they are called in."""
+    experiment, directory, state = training.experiment, training.directory, training.state
     settings, data = experiment.train, experiment.data
-    step_log, epoch_report = telling
+    ledgers = {
+        "training": training.ledger,
+        "validation": training.validation_ledger,
+        "max_failure_share": data.max_failure_share,
+        "num_videos": len(training.videos),
+    }
     metric = MultiLabelReport.metric if data.multi_label else EvaluationReport.metric
     columns = callbacks.EpochLog.COLUMNS
     if data.multi_label:
         columns = callbacks.EpochLog.MULTI_LABEL_COLUMNS
+    validate = validator(
+        experiment,
+        state.model,
+        training.validation,
+        training.strategy,
+        training.validation_ledger,
+        workers,
+    )
 
     def validate_averaged():
         with stop.obeyed_at_once(), state.model.averaged_weights():
@@ -168,7 +189,7 @@ def _callbacks(experiment, directory, state, ledgers, stop, validate, telling, n
         validate_every=settings.validate_every,
         discard_checkpoint=state.discard_checkpoint,
     )
-    return [
+    chiefs = [
         # First, so that a training which must end writes nothing more.
         keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: directory.check_lock()),
         callbacks.NonFiniteCheck(state, steps_per_execution=settings.steps_per_execution),
@@ -182,20 +203,16 @@ def _callbacks(experiment, directory, state, ledgers, stop, validate, telling, n
             before_epoch_end=metrics.validates,
         ),
         metrics,
-        callbacks.LedgerCheck(
-            training=ledgers[0],
-            validation=ledgers[1],
-            max_failure_share=data.max_failure_share,
-            path=directory.outcomes_file,
-            state=state,
-            num_videos=num_videos,
-        ),
+        callbacks.LedgerCheck(**ledgers, path=directory.outcomes_file, state=state),
         callbacks.EpochLog(directory.log_file, columns),
         callbacks.EpochCheckpoints(
             state, stop, metric=f"val_{metric}", patience=settings.early_stopping_patience
         ),
-        epoch_report,
+        EpochReport(
+            epochs=settings.epochs, summaries=summaries, histograms=settings.summary_histograms
+        ),
     ]
+    return worker_callbacks(training.strategy, chiefs, **ledgers)
 
 
 def _non_finite_in_words(found: NonFiniteStep, state: TrainingState) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 from absl import logging
 from scipy.special import expit, softmax
 
-from mvit_tf.data.lists.data_checks import remarks
 from mvit_tf.data.lists.splits import split_validation
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
@@ -23,6 +22,7 @@ from mvit_tf.models import MViT
 from mvit_tf.training.evaluation.evaluation import EvaluationReport, make_report
 from mvit_tf.training.evaluation.multi_label_report import MultiLabelReport, make_multi_label_report
 from mvit_tf.training.experiments.clips import decode_workers
+from mvit_tf.training.experiments.description import describe, say_remarks
 from mvit_tf.training.experiments.experiment import Experiment
 from mvit_tf.training.experiments.sections import TrainSection
 from mvit_tf.training.experiments.videos import labelled_videos, train_and_validation
@@ -88,12 +88,9 @@ def train_probe(experiment: Experiment, directory: ModelDirectory):
         warn_of_random_weights("train.probe keeps")
     else:
         load_initial_weights(model, initial_weights(experiment), reset_head=True)
-    _describe(experiment, model, train, validation)
-    told, warnings = remarks(labelled, train, validation, look_into_files=not done)
-    for line in told:
-        logging.info(line)
-    for line in warnings:
-        logging.warning(line)
+    describe(experiment, model, train, validation, addition="; the head alone is trained")
+    _describe_features(experiment)
+    say_remarks(labelled, train, validation, look_into_files=not done)
     for change in changes:
         logging.info(f"changed     {change}")
     unused = _unused_keys(experiment.train)
@@ -297,14 +294,8 @@ def _write_choice(directory, probe, features):
     write_text_atomically(directory.path / "probe.json", text + "\n")
 
 
-def _describe(experiment, model, train, validation):
+def _describe_features(experiment):
     data = experiment.data
-    logging.info(
-        f"model       {experiment.model.name}: {model.count_params():,} parameters, "
-        f"{experiment.input_in_words}, {experiment.train.dtype}; the head alone is trained"
-    )
-    held_out = "no validation" if validation is None else f"{len(validation)} for validation"
-    logging.info(f"data        {len(train)} videos of {train.num_classes} classes, {held_out}")
     views = f"{data.evaluation_clips} clips x {data.evaluation_crops} crops"
     mirrored = ", and their mirror images (data.flip)" if data.flip else ""
     logging.info(f"features    of {views} of each video{mirrored}")
