@@ -12,16 +12,24 @@ from mvit_tf.training.experiments.text import read_yaml
 from mvit_tf.urls import absolute, is_url, join, parent
 
 BASE = "base"
+WEIGHTS_SUFFIX = ".weights.h5"  # `mvit_tf.weights_file` is slow to import
 
 
 def package_configs() -> dict[str, Path]:
-    """The files of the experiments that come with the package, by name.
+    """The files of the experiments that come with the package, by name."""
+    return {path.stem: path for path in sorted(_package_folder().glob("*.yaml"))}
 
-    They are installed in the package, or lie beside it in a checkout.
-    """
+
+def package_weights() -> dict[str, Path]:
+    """The weights that come with some of these experiments, by the experiment's name."""
+    files = sorted(_package_folder().glob(f"*{WEIGHTS_SUFFIX}"))
+    return {path.name.removesuffix(WEIGHTS_SUFFIX): path for path in files}
+
+
+def _package_folder() -> Path:
+    """Installed in the package, or beside it in a checkout."""
     installed = Path(str(importlib.resources.files(mvit_tf) / "configs"))
-    folder = installed if installed.is_dir() else installed.parents[1] / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return installed if installed.is_dir() else installed.parents[1] / "configs"
 
 
 def read_with_bases(

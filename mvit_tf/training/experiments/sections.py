@@ -88,8 +88,9 @@ class ModelSection(hyperparams.Config):
             `[1, H, W, 3]`; `None` takes the named model's own.
         overrides: other `MViTConfig` fields, by name.
         initial_weights: a published set ("kinetics400"; `mvit weights` lists them), a PyTorch
-            checkpoint, a `.weights.h5` file, or a model directory whose best checkpoint is
-            taken, here or on gs:// or s3://; `None` starts from random weights.
+            checkpoint, a `.weights.h5` file, a model directory whose best checkpoint is taken, here
+            or on gs:// or s3://, or "small_data", the weights that come with that experiment;
+            `None` starts from random weights.
         reset_head: keep the new random head and load only the rest of `initial_weights`, as
             fine-tuning on other classes needs.
     """

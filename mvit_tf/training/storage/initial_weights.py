@@ -1,5 +1,6 @@
 """Starting a model from trained weights, whatever kind of thing holds them."""
 
+import os
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ from mvit_tf.factory import published_set
 from mvit_tf.files import local_copy
 from mvit_tf.remote_path import as_path
 from mvit_tf.training.experiments.experiment import Experiment
+from mvit_tf.training.experiments.files import package_weights
 from mvit_tf.training.storage.checkpoints import CheckpointStore
 from mvit_tf.urls import is_url
 from mvit_tf.weights_file import SUFFIX, load_weights_file
@@ -28,6 +30,9 @@ def initial_weights(experiment: Experiment) -> str | PublishedWeights:
     source = experiment.model.initial_weights
     if is_url(source):
         return source
+    # By name, so that a training is gone on with by another installation of the package.
+    if source in package_weights():
+        return os.fspath(package_weights()[source])
     try:
         published = published_set(experiment.model.name, source)
     except UserError as error:
