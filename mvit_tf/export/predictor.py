@@ -199,7 +199,9 @@ class VideoPredictor:
         """
         combine = np.max if self.metadata.ensemble_method == "max" else np.mean
         with self.prepared_clips(path, segment=segment, workers=workers) as clips:
-            return combine(np.concatenate(list(map(self.predict_prepared, self._batches(clips)))), 0)
+            return combine(
+                np.concatenate(list(map(self.predict_prepared, self._batches(clips)))), 0
+            )
 
     def _batches(self, clips):
         """Clips stacked, `batch_size` at most."""
