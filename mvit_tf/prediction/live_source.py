@@ -34,6 +34,8 @@ _STEP_BACK, _STEP_AHEAD = 1.0, 5.0
 # Whoever waits for the frames hears of it at least so often, in seconds.
 _SIGN_OF_LIFE = 1.0
 _MOST_FAILED_READS = 100
+# Seconds for connecting and finding the streams, which takes longer than a frame.
+_LEAST_PATIENCE_AT_FIRST = 15.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,7 +164,11 @@ def _open(source, patience):
         name = f"file:{source}"
     try:
         return av.open(
-            name, format=form, options=options, timeout=patience, metadata_errors="replace"
+            name,
+            format=form,
+            options=options,
+            timeout=(max(patience, _LEAST_PATIENCE_AT_FIRST), patience),
+            metadata_errors="replace",
         )
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

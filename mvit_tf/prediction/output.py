@@ -59,7 +59,7 @@ class PredictionFormat:
         return format_prediction(name, ranked) + "\n"
 
     def failure(self, video, error) -> str:
-        """What is said of a `VideoInput` with a `DecodeError`, beside the line on standard error."""
+        """What is said of a `VideoInput` with a `DecodeError`, for machines."""
         if self.name == "jsonl":
             entry = {**_facts(video), "error": error.outcome, "detail": error.detail}
             return json.dumps(entry) + "\n"
@@ -149,9 +149,10 @@ def line_writer(file: str | None, header: str = "") -> Iterator:
         def write(text):
             try:
                 if not opened:
-                    made = open(file, "w", encoding="utf-8", newline="")
-                    opened.append(stack.enter_context(made))
-                    made.write(header)
+                    opened.append(
+                        stack.enter_context(open(file, "w", encoding="utf-8", newline=""))
+                    )
+                    opened[0].write(header)
                 opened[0].write(printable(text))
                 opened[0].flush()
             except OSError as error:

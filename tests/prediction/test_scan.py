@@ -60,7 +60,7 @@ def test_windows_hold_the_frames_that_seeking_finds(form, tmp_path):
     if form == "late":
         path, options["stamps"] = tmp_path / "numbers.mkv", 5 + np.arange(120) / 30
     if form == "turned":
-        options["rotation"] = {"rotation": 180}
+        options["rotation"] = {"degrees": 180}
     write_numbered(path, 120, **options)
     predictor = NumberPredictor()
     scan = scan_video(predictor, path, stride=0.3)
@@ -72,7 +72,7 @@ def test_windows_hold_the_frames_that_seeking_finds(form, tmp_path):
             for n in range(len(windows))
         ]
     assert predictor.numbers == expected
-    assert len(np.unique(expected)) > 60 or form == "turned"
+    assert len(np.unique(expected)) > 30 or form == "turned"
     assert scan.times[-1, 1] == pytest.approx(info.duration)
     assert scan.start_time == pytest.approx(5.0 if form == "late" else scan.start_time)
     ends = np.diff(scan.times, axis=1)
@@ -161,7 +161,7 @@ def test_a_cut_video_is_scanned_up_to_its_end(tmp_path):
 @pytest.mark.parametrize("stamps", [None, np.cumsum(np.tile([0.02, 0.05], 45))])
 def test_an_annotated_copy_has_the_frames_at_their_times(stamps, tmp_path):
     frames = [coloured("red", 49, 63)[:48, :62]] * 60 + [coloured("blue", 48, 62)] * 30
-    path = write_video(tmp_path / "v.mp4", frames, stamps=stamps, rotation={"rotation": 90})
+    path = write_video(tmp_path / "v.mp4", frames, stamps=stamps, rotation={"degrees": 90})
     scan = scan_video(ColourPredictor(), path, stride=0.3)
     annotate_video(scan, tmp_path / "annotated.mp4")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["annotated.mp4", "v.mp4"]
