@@ -136,7 +136,7 @@ class _SourceClock:
         jumped = last is not None and (
             stamp < last[0] - _STEP_BACK or stamp - last[0] > now - last[1] + _STEP_AHEAD
         )
-        if self._origin is None or (jumped and not self._played):
+        if self._origin is None or jumped:
             # Moments go on where they were.
             moment = 0.0 if last is None else last[0] - self._first + (now - last[1])
             self._first = stamp - moment

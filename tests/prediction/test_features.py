@@ -1,5 +1,7 @@
 """Embeddings: from models and exports, resumed, and their neighbours."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -85,9 +87,25 @@ def test_frames_in_memory_and_exports(videos, tmp_path):
     np.testing.assert_allclose(
         part, export.predict_video(videos[4].path, segment=(0.1, 0.5)), atol=1e-5
     )
-    if "features" not in export._loaded.signatures:
-        with pytest.raises(UserError, match="no signature 'features': export the model again"):
-            extract_features(export, videos, tmp_path / "f.npz")
+
+
+def test_exports_give_features_by_their_signature(videos, tmp_path):
+    export = SavedModelPredictor(export_model(knowing_model(), tmp_path / "export", num_clips=2))
+
+    def features(frames):
+        grid = tf.reduce_mean(tf.cast(frames, tf.float32), axis=(2, 3))[:, :, None, None]
+        return {"pooled": tf.reduce_mean(grid, axis=(1, 2, 3)), "stage_1": grid}
+
+    export._loaded = types.SimpleNamespace(signatures={"features": features})
+    found = extract_features(export, videos, tmp_path / "f.npz")
+    assert found.features.shape == (5, 3) and found.features[1].argmax() == 2
+    stage = extract_features(export, videos, tmp_path / "f.npz", layer="stage_1")
+    np.testing.assert_allclose(stage.features, found.features, rtol=1e-5)
+    with pytest.raises(UserError, match="no layer 'stage_2'.*pooled, stage_1"):
+        extract_features(export, videos, tmp_path / "f.npz", layer="stage_2")
+    export._loaded = types.SimpleNamespace(signatures={})
+    with pytest.raises(UserError, match="no signature 'features': export the model again"):
+        extract_features(export, videos, tmp_path / "f.npz")
 
 
 def test_a_run_that_was_ended_goes_on(videos, tmp_path):

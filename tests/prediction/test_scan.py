@@ -172,7 +172,7 @@ def test_an_annotated_copy_has_the_frames_at_their_times(stamps, tmp_path):
     picture = made[2]  # turned, so taller than wide
     assert picture.shape[0] > picture.shape[1]
     assert picture[5, 5].argmax() == 0 and picture[5, 5, 0] > 150
-    assert picture[-picture.shape[0] // 8 :].mean() < 0.7 * picture[: picture.shape[0] // 2].mean()
+    assert np.median(picture[-picture.shape[0] // 8 :, :, 0]) < 130  # the band is dark
 
 
 def _played(path):
