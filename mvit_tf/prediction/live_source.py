@@ -34,6 +34,8 @@ _STEP_BACK, _STEP_AHEAD = 1.0, 5.0
 # Whoever waits for the frames hears of it at least so often, in seconds.
 _SIGN_OF_LIFE = 1.0
 _MOST_FAILED_READS = 100
+# How FFmpeg says that it was waited for too long.
+_STALLED = (av.error.ExitError, av.error.TimeoutError)
 # Seconds for connecting and finding the streams, which takes longer than a frame.
 _LEAST_PATIENCE_AT_FIRST = 15.0
 
@@ -171,7 +173,8 @@ def _open(source, patience):
             metadata_errors="replace",
         )
     except (av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        silent = isinstance(error, _STALLED)
+        reason = "it gives nothing" if silent else getattr(error, "strerror", None) or error
         detail = one_line(f"cannot be opened as a live source: {reason}")
         raise DecodeError(source, "container_error", detail) from None
 
@@ -189,7 +192,7 @@ def _packets(source, container, stream):
             if failures == _MOST_FAILED_READS:
                 raise DecodeError(source, "decode_error", error.strerror) from None
         except av.FFmpegError as error:
-            stalled = isinstance(error, av.error.ExitError | av.error.TimeoutError)
+            stalled = isinstance(error, _STALLED)
             outcome = "decoder_timeout" if stalled else "decode_error"
             detail = "gives nothing any more" if stalled else f"broke off: {error.strerror}"
             raise DecodeError(source, outcome, detail) from None

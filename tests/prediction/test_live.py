@@ -95,7 +95,10 @@ class Sender:
                     for step in range(steps):
                         connection.sendall(data[step * size : (step + 1) * size])
                         time.sleep(max(started + (step + 1) / 20 - time.monotonic(), 0))
-                    time.sleep(stall)
+                    # Gives nothing, until the other side has had enough of it.
+                    if stall:
+                        connection.settimeout(stall)
+                        connection.recv(1)
                 except OSError:
                     continue
 
