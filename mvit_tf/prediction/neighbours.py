@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mvit_tf.analysis.plots import fonts_for, write_figure
 from mvit_tf.data.clips import evaluation_frames, gather_frames
@@ -127,11 +127,7 @@ def _thumbnails(frames, _):
 def _thumbnail(frame):
     """The whole frame, in the middle of one of the thumbnails' size."""
     height, width = _THUMBNAIL
-    image = Image.fromarray(frame)
-    image.thumbnail((width, height))
-    thumbnail = Image.new("RGB", (width, height), "white")
-    thumbnail.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-    return np.asarray(thumbnail)
+    return np.asarray(ImageOps.pad(Image.fromarray(frame), (width, height), color="white"))
 
 
 def _title(name):

@@ -136,3 +136,20 @@ def test_live_on_the_command_line(video, capsys, monkeypatch):
     first, *_, last = printed.err.splitlines()
     assert "with a lag of" in first and f"{len(lines)} lines" in last and "dropped" in last
     assert main(["predict", "m", "--live", video, "--spans"]) == 2
+
+
+def test_ctrl_c_ends_a_live_source_with_its_counts(video, capsys, monkeypatch):
+    class Interrupted(ColourPredictor):
+        calls = 0
+
+        def _probabilities(self, frames):
+            self.calls += 1
+            if self.calls == 4:  # two of them to see how long the model takes
+                raise KeyboardInterrupt
+            return super()._probabilities(frames)
+
+    monkeypatch.setattr("mvit_tf.cli.predict.open_model", lambda *_, **__: (Interrupted(), []))
+    assert main(["predict", "m", "--live", video, "--stride", "0.2"]) == 130
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1
+    assert "1 lines; " in printed.err and printed.err.endswith("interrupted\n")
