@@ -15,9 +15,10 @@ from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
 
 _INK, _FAINT = "#1f2933", "#d9dee4"
-# The frames of a strip, and their height and width in pixels.
+# The frames of a strip, their height and width, and what is between them, in pixels.
 _STRIP_FRAMES = 3
 _THUMBNAIL = (90, 120)
+_GAP = 3
 _STRIP_INCHES = 2.7
 _LONGEST_NAME = 34
 # Rows compared at once: the similarities of all would be N times N.
@@ -115,8 +116,10 @@ def _strip(path, workers):
         )
     except DecodeError:
         return strip
+    strip[:] = 0xFF
     for number, pick in enumerate(facts.picks[0]):
-        strip[:, number * width : (number + 1) * width] = frames[pick]
+        start = number * width
+        strip[:, start : start + width - _GAP] = frames[pick][:, _GAP:]
     return strip
 
 
