@@ -2,6 +2,7 @@ from . import layers as layers
 from .analysis.complexity import complexity as complexity
 from .conversion import load_pytorch_weights as load_pytorch_weights
 from .conversion import to_pytorch_state_dict as to_pytorch_state_dict
+from .data.directory_dataset import video_dataset_from_directory as video_dataset_from_directory
 from .errors import UserError as UserError
 from .factory import create_model as create_model
 from .models.config import BlockSpec as BlockSpec
