@@ -11,5 +11,8 @@ from .models.mvit import MViT as MViT
 from .models.mvit import build_mvit as build_mvit
 from .models.registry import get_config as get_config
 from .models.registry import list_models as list_models
+from .presets import from_preset as from_preset
+from .presets import save_to_preset as save_to_preset
+from .presets_hub import upload_preset as upload_preset
 
 __version__: str
