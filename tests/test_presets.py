@@ -144,6 +144,21 @@ def test_a_preset_predicts_videos(model, preset, tmp_path):
     np.testing.assert_array_equal(prediction.probabilities, expected.probabilities)
 
 
+def test_an_image_model(tmp_path):
+    config = mvit_tf.get_config("mvit_b_16").replace(
+        input_shape=(32, 32, 3), depths=(1, 1), embed_dim=16, num_classes=3
+    )
+    model = mvit_tf.MViT(config, preprocessing=Preprocessing(size=(32, 32), short_side=36))
+    model.save_to_preset(tmp_path)
+    again = mvit_tf.from_preset(tmp_path)
+    values = json.loads((tmp_path / "image_converter.json").read_text())
+    convert = keras.saving.deserialize_keras_object(values)
+    images = convert(np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), np.uint8))
+    assert images.shape == (2, 32, 32, 3) and not (tmp_path / "video_converter.json").exists()
+    np.testing.assert_array_equal(again(images), model(images))
+    assert json.loads((tmp_path / "metadata.json").read_text())["tasks"] == ["ImageClassifier"]
+
+
 def edited(preset, name, **changes):
     values = json.loads((preset / name).read_text())
     for path, value in changes.items():
