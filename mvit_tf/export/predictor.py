@@ -21,6 +21,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
 from mvit_tf.export.saved_model import SIGNATURE
 from mvit_tf.files import local_copy
+from mvit_tf.presets_hub import is_hub_handle
 from mvit_tf.remote_path import RemotePath, as_path, reached
 
 _WEIGHTS_SUFFIXES = (".h5", ".pth", ".pyth", ".pt", ".safetensors")
@@ -251,6 +252,11 @@ class ModelPredictor(VideoPredictor):
         self._extractors = {}
         self._activation = tf.nn.sigmoid if self.metadata.multi_label else tf.nn.softmax
 
+    @property
+    def model(self) -> keras.Model:
+        """The model in memory."""
+        return self._model
+
     _decoder = staticmethod(evaluation_frames)
 
     def _clips(self, decoded):
@@ -345,11 +351,14 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
 
     Args:
         path: an export directory or one version of it; a model directory of training, whose
-            best checkpoint is taken; or a `.keras` file.
+            best checkpoint is taken; a `.keras` file; or a preset, also one of the hub,
+            "hf://user/name".
 
     Raises:
         UserError: nothing of that kind lies there, or it does not know its frames and classes.
     """
+    if is_hub_handle(path):
+        return _preset_predictor(path)
     path = as_path(path)
     with reached(path):
         return _open_predictor(path)
@@ -366,7 +375,15 @@ def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
         )
     if (path / "experiment.yaml").is_file():
         return _trained_predictor(path)
+    if (path / "model.weights.h5").is_file():
+        return _preset_predictor(path)
     return SavedModelPredictor(path)
+
+
+def _preset_predictor(preset: str | os.PathLike | RemotePath) -> ModelPredictor:
+    from mvit_tf.presets import from_preset
+
+    return ModelPredictor(from_preset(preset))
 
 
 def _trained_predictor(path: Path | RemotePath) -> ModelPredictor:
