@@ -15,6 +15,7 @@ from mvit_tf.cli import (
     demo,
     describe,
     evaluate,
+    explain,
     export,
     plan,
     predict,
@@ -26,7 +27,17 @@ from mvit_tf.cli import (
 )
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
-_ON_TENSORFLOW = (demo, train, evaluate, export, predict, show_batch, data_service, score_views)
+_ON_TENSORFLOW = (
+    demo,
+    train,
+    evaluate,
+    export,
+    predict,
+    explain,
+    show_batch,
+    data_service,
+    score_views,
+)
 _COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, plan, convert, weights, benchmark)
 
 

@@ -137,6 +137,9 @@ class ModelPredictor(VideoPredictor):
         num_clips: clips of each video; by default five, one for the sampling rule "segments".
         ensemble_method: what their probabilities become, "mean" or "max".
 
+    Attributes:
+        model: that.
+
     Raises:
         UserError: the model lacks one of them.
     """
@@ -145,7 +148,7 @@ class ModelPredictor(VideoPredictor):
         self, model: keras.Model, *, num_clips: int | None = None, ensemble_method: str = "mean"
     ):
         super().__init__(model_metadata(model, num_clips, ensemble_method))
-        self._model = model
+        self.model = model
         self._activation = tf.nn.sigmoid if self.metadata.multi_label else tf.nn.softmax
 
     _decoder = staticmethod(evaluation_frames)
@@ -160,7 +163,7 @@ class ModelPredictor(VideoPredictor):
 
     def _probabilities(self, frames):
         frames = frames[:, 0] if self.metadata.image else frames
-        logits = self._model(keras.ops.convert_to_tensor(frames), training=False)
+        logits = self.model(keras.ops.convert_to_tensor(frames), training=False)
         return self._activation(keras.ops.convert_to_numpy(logits)).numpy()
 
 
