@@ -32,6 +32,8 @@ def overlay(explanation):
     """
     heat = explanation.heat
     low, high = np.percentile(heat, _RANGE)
+    # Of a few hot pixels alone none is left out.
+    high = high if high > low else heat.max()
     heat = np.clip((heat - low) / (high - low), 0, 1) if high > low else np.zeros_like(heat)
     colours = matplotlib.colormaps["inferno"](heat)[..., :3]
     grey = explanation.frames.mean(axis=-1, keepdims=True) / 255
