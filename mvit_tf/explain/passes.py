@@ -61,15 +61,19 @@ def readout_gradient(forward, class_index):
         (tokens (1, N, C) as the readout takes them, the gradient in them, and the gradient in the
         tokens that leave the last block).
     """
-    model = forward.model
-    tail = keras.Model(forward.blocks[-1].output, [model.output, model.get_layer("readout").input])
+    norm, readout, head = (forward.model.get_layer(name) for name in ("norm", "readout", "head"))
 
+    # The layers themselves: a `keras.Model` from within the graph would leave a copy of it behind.
     def logit(outputs):
-        logits, tokens = tail(outputs, training=False)
-        return logits[0, class_index], tokens
+        if forward.model.config.readout == "mean":
+            tokens = norm(outputs)
+            features = readout(tokens)
+        else:
+            tokens = outputs
+            features = norm(readout(tokens))
+        return head(features)[0, class_index], tokens
 
-    tokens, slope, upstream = _gradients(logit, forward.outputs)
-    return tokens, slope, upstream
+    return _gradients(logit, forward.outputs)
 
 
 def backward_pass(forward, upstream):

@@ -6,7 +6,9 @@ import av
 import pytest
 from PIL import Image
 
+from mvit_tf.cli import explain
 from mvit_tf.cli.main import main
+from mvit_tf.explain.methods import METHODS
 from mvit_tf.export.saved_model import export_saved_model
 from tests.data.videos import write_numbered
 from tests.explain.tiny import CLASS_NAMES, tiny_model
@@ -66,6 +68,10 @@ def test_a_bad_video_is_named_and_the_others_are_explained(model, video, tmp_pat
     first, last = printed.err.splitlines()
     assert "the file is empty" in first
     assert last == "error: 1 of 2 videos could not be decoded"
+
+
+def test_the_methods_are_the_packages():
+    assert tuple(METHODS) == explain.METHODS
 
 
 def test_mistakes_are_one_line(model, video, tmp_path, capsys):

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from mvit_tf.data.preprocessing import Preprocessing
+from mvit_tf.data.transforms import evaluation_preprocess
 from mvit_tf.errors import UserError
 from mvit_tf.explain import explain_clip
 from mvit_tf.explain.methods import METHODS
@@ -39,8 +41,6 @@ def test_class_and_probability_are_the_predictors(model):
     frames = clip()
     explanation = explain_clip(model, frames)
     predictor = ModelPredictor(model, num_clips=1)
-    from mvit_tf.data.transforms import evaluation_preprocess
-
     shrunk = evaluation_preprocess(frames, model.preprocessing).numpy()
     probabilities = predictor._probabilities(shrunk[np.newaxis])[0]
     assert explanation.class_name == CLASS_NAMES[probabilities.argmax()]
@@ -56,6 +56,26 @@ def test_classes_differ_in_relevance_and_not_in_rollout(model):
     np.testing.assert_array_equal(heat("rollout", 0), heat("rollout", 1))
     for method in ("relevance", "grad_cam"):
         assert np.abs(heat(method, 0) - heat(method, 1)).max() > 0.1
+
+
+@pytest.mark.parametrize("method", ["relevance", "grad_cam"])
+def test_the_heat_lies_on_the_only_thing_that_can_count(method):
+    """Of a model that only pools, and tokens that are zero but where a square is."""
+    model = tiny_model("v1_mean")
+    zero = ("positions", "class_token", "bias", "proj/", "fc2")
+    for weight in model.weights:
+        if any(name in weight.path for name in zero):
+            weight.assign(0 * weight)
+    model.preprocessing = Preprocessing(size=(32, 32), short_side=32, mean=(0, 0, 0))
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    frames[2, 16:20, 8:12] = 255
+    heat = explain_clip(model, frames, method=method).heat
+    # Cubes of 3 x 7 x 7 that see the square begin at most so far before it, and end so far after.
+    near = np.zeros(heat.shape, bool)
+    near[:, 16 - 6 : 20 + 6, 8 - 6 : 12 + 6] = True
+    assert heat[near].sum() / heat.sum() > 0.99
+    assert np.average(np.arange(32), weights=heat.sum((0, 2))) == pytest.approx(17.5, abs=3)
+    assert np.average(np.arange(32), weights=heat.sum((0, 1))) == pytest.approx(9.5, abs=3)
 
 
 def test_a_longer_clip_is_subsampled_as_the_served_model_does(model):

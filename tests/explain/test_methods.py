@@ -3,18 +3,24 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mvit_tf.explain.footprints import spread_tokens
 from mvit_tf.explain.methods import attention_rollout, pixel_heat
 from mvit_tf.explain.passes import attention_weights, backward_pass, forward_pass, readout_gradient
+from mvit_tf.layers.kernels.compiled import without_xla
 from tests.explain.tiny import CONFIGS, tiny_model
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def forward(request):
     model = tiny_model(request.param)
+    return forward_pass(model, clip_of(model))
+
+
+def clip_of(model):
     clip = np.random.default_rng(1).standard_normal((1, *model.input_shape[1:]))
-    return forward_pass(model, keras.ops.cast(clip, "float32"))
+    return keras.ops.convert_to_tensor(clip.astype(np.float32))
 
 
 def test_the_softmax_is_that_of_the_blocks_output(forward):
@@ -62,15 +68,29 @@ def test_rollout_is_the_product_of_the_matrices(forward):
 
 def test_the_gradient_is_that_of_the_whole_model(forward):
     model, index = forward.model, 1
-    import tensorflow as tf
+    clip = clip_of(model)
+    embed = keras.Model(model.input, forward.blocks[0].input)
+    with without_xla():
+        with tf.GradientTape() as tape:
+            tape.watch(clip)
+            logit = model(clip)[0, index]
+        expected = tape.gradient(logit, clip)
 
-    first = forward.blocks[0].input
-    rest = keras.Model(first, model.output)
-    with tf.GradientTape() as tape:
-        tape.watch(forward.inputs[0])
-        logit = rest(forward.inputs[0])[0, index]
-    expected = tape.gradient(logit, forward.inputs[0])
     *_, upstream = readout_gradient(forward, index)
     *_, (_, parts, slopes) = backward_pass(forward, upstream)
     np.testing.assert_array_equal(parts["source"], forward.inputs[0])
-    np.testing.assert_allclose(slopes["source"], expected, atol=1e-5, rtol=1e-4)
+    with tf.GradientTape() as tape:
+        tape.watch(clip)
+        tokens = embed(clip)
+    found = tape.gradient(tokens, clip, output_gradients=slopes["source"])
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)
+
+
+def test_readout_of_the_last_tokens_is_the_models(forward):
+    """Token times gradient, summed, is the logit but for the head's bias: a mean of normed ones."""
+    if forward.model.config.readout != "mean":
+        pytest.skip("the norm after the readout is not linear")
+    tokens, slope, _ = readout_gradient(forward, 2)
+    bias = forward.model.get_layer("head").bias[2]
+    assert np.sum(tokens * slope) + bias == pytest.approx(forward.logits[2], abs=1e-4)
