@@ -16,16 +16,16 @@ def token_footprint(pooling):
     alike, as which tap has the maximum differs from channel to channel.
     """
     if pooling.mode == "conv" and not pooling.is_identity:
-        return kernel_footprint(pooling.conv.kernel, pooling.kernel_size)
+        taps = np.abs(ops.convert_to_numpy(pooling.conv.kernel)).mean(axis=(-2, -1), dtype=float)
+        if taps.any():
+            return taps / taps.sum()
     return np.full(pooling.kernel_size, 1 / np.prod(pooling.kernel_size))
 
 
-def kernel_footprint(kernel, size):
-    """The taps of a convolution's kernel (kt, kh, kw, ...) by mean magnitude, with sum 1."""
-    taps = np.abs(np.asarray(ops.convert_to_numpy(kernel), np.float64))
-    taps = taps.reshape(*size, -1).mean(axis=-1)
-    # A kernel of zeros lets nothing through; its taps count alike.
-    return taps / taps.sum() if taps.any() else np.full(taps.shape, 1 / taps.size)
+def triangle_footprint(size):
+    """Taps (kt, kh, kw) that fall linearly from the middle of a window to beyond its edges."""
+    axes = [1 - np.abs(np.arange(side) - (side - 1) / 2) / ((side + 1) / 2) for side in size]
+    return axes[0][:, None, None] * axes[1][:, None] * axes[2]
 
 
 def spread_tokens(relevance, pooling, weights=None):

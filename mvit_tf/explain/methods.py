@@ -18,7 +18,7 @@ result; where it does, A P_k becomes (A P_k + P_q) / 2.
 import numpy as np
 from keras import ops
 
-from mvit_tf.explain.footprints import kernel_footprint, spread_grid, spread_tokens
+from mvit_tf.explain.footprints import spread_grid, spread_tokens, triangle_footprint
 from mvit_tf.explain.passes import attention_weights, backward_pass, readout_gradient
 
 
@@ -115,8 +115,9 @@ METHODS = {
 def pixel_heat(relevance, forward):
     """Relevance of the patch grid's tokens as relevance of the pixels.
 
-    Cubes overlap, and more of them see some pixels than others: a pixel has the mean of the cubes
-    that see it. What stayed at the class token is of no place and left out.
+    Cubes overlap: a pixel has the mean of the cubes that see it, the more of one the nearer to its
+    middle it lies. At MViT's kernels and strides that is linear interpolation. What stayed at the
+    class token is of no place and left out.
 
     Args:
         relevance: float (N,), of the tokens that enter the first block.
@@ -126,11 +127,10 @@ def pixel_heat(relevance, forward):
         float (T, h, w).
     """
     config = forward.model.config
-    kernel = forward.model.get_layer("patch_embed").kernel
     grid = relevance[int(config.class_token) :].reshape(config.patch_grid)
     window = (
         config.input_size,
-        kernel_footprint(kernel, config.patch_kernel),
+        triangle_footprint(config.patch_kernel),
         config.patch_stride,
         config.patch_padding,
     )

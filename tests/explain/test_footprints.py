@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from mvit_tf.explain.footprints import spread_grid, spread_tokens
+from mvit_tf.explain.footprints import spread_grid, spread_tokens, triangle_footprint
 from mvit_tf.layers import TokenPooling
 
 # (grid, kernel, strides): overlapping, strided apart as MViT's keys are, odd, one frame.
@@ -69,3 +69,11 @@ def test_weights_share_out_a_window():
     )
     # The second window's weigh nothing, so they share alike.
     np.testing.assert_allclose(spread, [[[0.25, 0.75, 1, 1]]], atol=1e-6)
+
+
+def test_cubes_of_mvit_interpolate_linearly():
+    """Kernel 7, stride 4, padding 3: between the middles of two cubes heat changes evenly."""
+    window = ((1, 1, 16), triangle_footprint((1, 1, 7)), (1, 1, 4), (0, 0, 3))
+    heat = spread_grid(np.array([[[0, 0, 1.0, 0]]]), *window)
+    heat /= spread_grid(np.ones((1, 1, 4)), *window)
+    np.testing.assert_allclose(heat[0, 0, 4:13], [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0])

@@ -93,4 +93,4 @@ def test_readout_of_the_last_tokens_is_the_models(forward):
         pytest.skip("the norm after the readout is not linear")
     tokens, slope, _ = readout_gradient(forward, 2)
     bias = forward.model.get_layer("head").bias[2]
-    assert np.sum(tokens * slope) + bias == pytest.approx(forward.logits[2], abs=1e-4)
+    assert float(np.sum(tokens * slope) + bias) == pytest.approx(forward.logits[2], abs=1e-4)
