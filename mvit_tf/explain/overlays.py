@@ -35,6 +35,7 @@ def overlay(explanation):
     # Of a few hot pixels alone none is left out.
     high = high if high > low else heat.max()
     heat = np.clip((heat - low) / (high - low), 0, 1) if high > low else np.zeros_like(heat)
+    heat = np.sqrt(heat)  # Relevance falls off steeply: what has a quarter of the top counts too.
     colours = matplotlib.colormaps["inferno"](heat)[..., :3]
     grey = explanation.frames.mean(axis=-1, keepdims=True) / 255
     opacity = _OPACITY * heat[..., np.newaxis]
