@@ -97,6 +97,7 @@ def test_an_export_is_refused_with_the_reason(video, tmp_path, capsys):
         class_names=CLASS_NAMES,
         preprocessing=model.preprocessing,
         sampling=model.sampling,
+        num_clips=1,
     )
     assert main(["explain", str(tmp_path), video]) == 2
     (line,) = capsys.readouterr().err.splitlines()
