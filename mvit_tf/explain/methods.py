@@ -42,8 +42,9 @@ def relevance(forward, class_index):
     """How much each token counts for a class, by gradient-weighted attention.
 
     The rule of Chefer et al. (arXiv 2103.15679), the mean of the heads of the positive part of
-    attention times gradient, takes A's place, each row with sum 1; in a mean readout, the positive
-    part of token times gradient takes the place of equal shares. What pooling makes of it:
+    attention times gradient, takes A's place, each row with sum 1. In a mean readout the positive
+    part of token times gradient takes the place of equal shares, where there is any. What pooling
+    makes of it:
 
     - a, the share of the attention in a token, is measured: |b g| / (|b g| + |s g|), with b the
       attention's and s the skip path's part of the token and g its gradient;
