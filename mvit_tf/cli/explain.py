@@ -5,7 +5,8 @@ weights goes without it: --model NAME --weights SET. A SavedModel cannot be expl
 has the layers.
 
 Of each video the clip in its middle is explained, or the one from --start on. FOLDER gets a
-picture of its frames, each with its heat below it, and a video with both side by side.
+picture of its frames, each with its heat below it (NAME_heat.png), and a video with both side by
+side (NAME_heat.mp4).
 
 A video that cannot be decoded is named with the reason, the others are explained all the same,
 and the exit status is then 2.
@@ -156,7 +157,8 @@ def _file_names(videos):
     """A name for the pictures of each video: its own, with a number where several share it."""
     names, taken = [], set()
     for path in videos:
-        stem = Path(without_secrets(path)).stem or "video"
+        # In the folder of the videos themselves it must not be theirs.
+        stem = f"{Path(without_secrets(path)).stem}_heat"
         name, number = stem, 2
         while name in taken:
             name, number = f"{stem}_{number}", number + 1

@@ -1,6 +1,7 @@
 """`mvit explain`: pictures beside the answer, and one line for each thing that goes wrong."""
 
 import re
+from pathlib import Path
 
 import av
 import pytest
@@ -32,20 +33,27 @@ def test_writes_a_picture_and_a_video(model, video, tmp_path, capsys):
     assert main(arguments) == 0
     first, line, second, _ = capsys.readouterr().out.splitlines()
     assert first == second == video
-    assert re.fullmatch(rf" +[\d.]+%  wave  {output}/numbers\.png", line)
+    assert re.fullmatch(rf" +[\d.]+%  wave  {output}/numbers_heat\.png", line)
     assert sorted(path.name for path in output.iterdir()) == [
-        "numbers.mp4",
-        "numbers.png",
-        "numbers_2.mp4",
-        "numbers_2.png",
+        "numbers_heat.mp4",
+        "numbers_heat.png",
+        "numbers_heat_2.mp4",
+        "numbers_heat_2.png",
     ]
-    with Image.open(output / "numbers.png") as picture:
+    with Image.open(output / "numbers_heat.png") as picture:
         assert picture.size == (4 * 128 + 3 * 4, 256)
-    with av.open(str(output / "numbers.mp4")) as container:
+    with av.open(str(output / "numbers_heat.mp4")) as container:
         (stream,) = container.streams.video
         # A step of two at 30 frames a second, and SlowFast's last frame of the span.
         assert 11 < stream.average_rate < 16
         assert sum(1 for _ in container.decode(stream)) == 4
+
+
+def test_a_video_is_not_written_over(model, video, tmp_path):
+    copy = tmp_path / "numbers.mp4"
+    copy.write_bytes(Path(video).read_bytes())
+    assert main(["explain", model, str(copy), "--output", str(tmp_path)]) == 0
+    assert copy.read_bytes() == Path(video).read_bytes()
 
 
 def test_the_clip_begins_where_asked_for(model, video, tmp_path, capsys):
@@ -53,7 +61,7 @@ def test_the_clip_begins_where_asked_for(model, video, tmp_path, capsys):
     for start in ("0", "0.9"):
         folder = tmp_path / start
         assert main(["explain", model, video, "--start", start, "--output", str(folder)]) == 0
-        pictures.append((folder / "numbers.png").read_bytes())
+        pictures.append((folder / "numbers_heat.png").read_bytes())
     assert pictures[0] != pictures[1]
     assert main(["explain", model, video, "--start", "9", "--output", str(tmp_path)]) == 2
     assert "the segment begins at 9 s" in capsys.readouterr().err
