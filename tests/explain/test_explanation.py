@@ -62,13 +62,14 @@ def test_classes_differ_in_relevance_and_not_in_rollout(model):
 def test_the_heat_lies_on_the_only_thing_that_can_count(method):
     """Of a model that only pools, and tokens that are zero but where a square is."""
     model = tiny_model("v1_mean")
-    zero = ("positions", "class_token", "bias", "proj/", "fc2")
+    zero = ("positions", "class_token", "bias", "beta", "proj/", "fc2")
     for weight in model.weights:
         if any(name in weight.path for name in zero):
             weight.assign(0 * weight)
     # Opposite classes, so that the evidence is for one of them.
     kernel = model.get_layer("head").kernel
-    kernel.assign(np.array(kernel) * [[1, 0, 0]] - np.array(kernel)[:, :1] * [[0, 1, 0]])
+    first = keras.ops.convert_to_numpy(kernel)[:, 0]
+    kernel.assign(np.stack([first, -first, 0 * first], axis=1))
     model.preprocessing = Preprocessing(size=(32, 32), short_side=32, mean=(0, 0, 0))
     frames = np.zeros((4, 32, 32, 3), np.uint8)
     frames[2, 16:20, 8:12] = 255
