@@ -15,6 +15,7 @@ from mvit_tf.cli import (
     demo,
     describe,
     evaluate,
+    explain,
     export,
     features,
     plan,
@@ -29,7 +30,8 @@ from mvit_tf.cli.arguments import IntermixedParser
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
 _ON_TENSORFLOW = (
-    demo, train, evaluate, export, predict, features, show_batch, data_service, score_views,
+    demo, train, evaluate, export, predict, features, explain, show_batch, data_service,
+    score_views,
 )  # fmt: skip
 _COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, plan, convert, weights, benchmark)
 

@@ -240,6 +240,9 @@ class ModelPredictor(VideoPredictor):
         num_clips: clips of each video; by default five, one for the sampling rule "segments".
         ensemble_method: what their probabilities become, "mean" or "max".
 
+    Attributes:
+        model: that.
+
     Raises:
         UserError: the model lacks one of them.
     """
@@ -251,11 +254,6 @@ class ModelPredictor(VideoPredictor):
         self.model = model
         self._extractors = {}
         self._activation = tf.nn.sigmoid if self.metadata.multi_label else tf.nn.softmax
-
-    @property
-    def model(self) -> keras.Model:
-        """The model in memory."""
-        return self._model
 
     _decoder = staticmethod(evaluation_frames)
 
