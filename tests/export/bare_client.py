@@ -1,0 +1,118 @@
+"""Asks an export good and bad requests, in a process that has TensorFlow and NumPy alone.
+
+    python bare_client.py VERSION ANSWERS.json
+
+Each signature is asked through `tf.saved_model.load` and through the loader for sessions, which is
+TensorFlow Serving's way. After every bad request a good one is asked.
+"""
+
+import json
+import mmap
+import sys
+
+# An import of these now raises ImportError.
+sys.modules["mvit_tf"] = sys.modules["keras"] = None
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from tensorflow.core.protobuf import config_pb2  # noqa: E402
+
+
+def requests():
+    """(name, signature, inputs): the first of each signature is a good one."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 5, 40, 50, 3), np.uint8)
+    jpegs = [tf.io.encode_jpeg(frame).numpy() for frame in frames[0]]
+    small = tf.io.encode_jpeg(frames[0, 0, :20, :20]).numpy()
+
+    def pixels(array):
+        return "serving_default", {"frames": array}
+
+    def examples(*pictures):
+        return "serve_examples", {"examples": np.array([example(*pictures)], object)}
+
+    def fps(*rates):
+        return "serve_videos", {"frames": frames, "fps": np.array(rates, np.float64)}
+
+    yield "good frames", *pixels(frames)
+    yield "wrong rank", *pixels(frames[0])
+    yield "zero frames", *pixels(frames[:, :0])
+    yield "zero height", *pixels(frames[:, :, :0])
+    yield "one pixel", *pixels(frames[:, :, :1, :1])
+    yield "empty batch", *pixels(frames[:0])
+    yield "4 GiB", *pixels(never_written(1, 4, 16384, 21846, 3))
+    yield "a ribbon", *pixels(never_written(64, 4, 8, 65536, 3))
+    yield "good example", *examples(*jpegs)
+    yield "no JPEG", *examples(jpegs[0], b"GIF89a", *jpegs[2:])
+    yield "cut JPEG", *examples(*(jpeg[: len(jpeg) // 2] for jpeg in jpegs))
+    yield "no frames", *examples()
+    yield "different sizes", *examples(*jpegs[:4], small)
+    yield "no example", "serve_examples", {"examples": np.array([b"\xffnothing"], object)}
+    yield "no examples", "serve_examples", {"examples": np.array([], object)}
+    yield "good videos", *fps(30.0, 25.0)
+    yield "no frame rate", *fps(30.0, 0.0)
+    yield "one frame rate", *fps(30.0)
+
+
+def example(*jpegs):
+    message = tf.train.SequenceExample()
+    for jpeg in jpegs:
+        feature = message.feature_lists.feature_list["image/encoded"].feature.add()
+        feature.bytes_list.value.append(jpeg)
+    return message.SerializeToString()
+
+
+def never_written(*shape):
+    """Zeros that take no memory as long as nobody reads them; aligned, so not copied either."""
+    return np.frombuffer(mmap.mmap(-1, int(np.prod(shape))), np.uint8).reshape(shape)
+
+
+def by_load(version):
+    """Asks through `tf.saved_model.load`."""
+    loaded = tf.saved_model.load(version)
+
+    def ask(signature, inputs):
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
+        return loaded.signatures[signature](**tensors)["probabilities"].numpy()
+
+    return ask
+
+
+def by_session(version):
+    """Asks through a session, with the shapes of what is fed unchecked, as a server feeds it."""
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    with session.graph.as_default():
+        meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], version)
+
+    def ask(signature, inputs):
+        signature = meta_graph.signature_def[signature]
+        options = config_pb2.CallableOptions(
+            feed=[signature.inputs[name].name for name in inputs],
+            fetch=[signature.outputs["probabilities"].name],
+        )
+        return session._make_callable_from_options(options)(*inputs.values())[0]
+
+    return ask
+
+
+def main(version, answers):
+    found = {}
+    for ask in (by_load(version), by_session(version)):
+        good, expected = {}, {}
+        for name, signature, inputs in requests():
+            try:
+                answer = ["answered", ask(signature, inputs).tolist()]
+            except Exception as error:  # Whatever it is, it is what is to be seen.
+                answer = [type(error).__name__, str(error)]
+            found.setdefault(name, []).append(answer)
+            if signature not in good:
+                good[signature], expected[signature] = inputs, answer
+            again = ask(signature, good[signature]).tolist()
+            if ["answered", again] != expected[signature]:
+                raise SystemExit(f"after {name!r} a good request was answered otherwise")
+    with open(answers, "w") as file:
+        json.dump(found, file, indent=1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
