@@ -1,7 +1,7 @@
 """Writes a model as a SavedModel, for TF Serving and `mvit predict`.
 
-  mvit export --model_dir=runs/mine                             a model trained here
-  mvit export --model mvit_b_16x4 --weights kinetics400 --output exports/mvit
+mvit export --model_dir=runs/mine                             a model trained here
+mvit export --model mvit_b_16x4 --weights kinetics400 --output exports/mvit
 """
 
 import argparse

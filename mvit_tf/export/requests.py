@@ -36,13 +36,14 @@ def require(conditions, *tensors):
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def require_frames(frames, spec, preprocessing):
+def require_frames(frames, spec, preprocessing, num_used):
     """Raw frames of a request, of the rank of `spec` and of sizes that can be worked on.
 
     Args:
         frames: uint8 tensor (..., H, W, 3), of any rank in truth.
         spec: tf.TensorSpec of them, in which the unknown sizes are at least 1.
         preprocessing: Preprocessing.
+        num_used: int. Frames of each clip that are resized, 1 of an image.
 
     Returns:
         The same, of the shape of `spec`.
@@ -57,7 +58,6 @@ def require_frames(frames, spec, preprocessing):
     frames = tf.ensure_shape(frames, spec.shape)
     shape = tf.shape(frames, out_type=tf.int64)
     height, width = shape[-3], shape[-2]
-    count = tf.reduce_prod(shape[:-3])
     got = "the request has the shape"
     return require(
         [
@@ -79,7 +79,7 @@ def require_frames(frames, spec, preprocessing):
                 shape,
             ),
             (
-                _fits_after_resize(height, width, count, preprocessing),
+                _fits_after_resize(height, width, shape[0] * num_used, preprocessing),
                 f"{spec.name} would hold more than {MAX_RESIZED_BYTES} bytes when resized to a "
                 f"short side of {preprocessing.short_side}; send fewer, or of another shape; {got}",
                 shape,

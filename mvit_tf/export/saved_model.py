@@ -223,5 +223,9 @@ def _forward(model: keras.Model, archive: keras.export.ExportArchive) -> Callabl
     else:
         archive.track(model)
         call = functools.partial(model, training=False)
-    inputs = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
-    return tf.function(call, autograph=False).get_concrete_function(inputs)
+
+    def forward(inputs):
+        return call(inputs)
+
+    inputs = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="inputs")
+    return tf.function(forward, autograph=False).get_concrete_function(inputs)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import textwrap
 from pathlib import Path
 
 import tensorflow as tf
@@ -118,16 +119,13 @@ def _head(version, metadata, model_name):
     if not metadata.image:
         what = f"clips of {metadata.sampling.num_frames} frames of {height} x {width} pixels"
     kind = "a probability of its own each" if metadata.multi_label else "probabilities add up to 1"
-    return _HEAD.format(
-        name=model_name,
-        model=metadata.model_name,
-        what=what,
-        version=version,
-        tensorflow=tf.__version__,
-        count=len(names),
-        kind=kind,
-        shown=shown + more,
+    text = (
+        f"`{metadata.model_name}`, a model of {what}, as a SavedModel. This page is of version "
+        f"{version}, written with TensorFlow {tf.__version__}; every version is a folder of that "
+        f"number. It classifies into {len(names)} classes ({kind}): {shown}{more}. All of them are "
+        "in `assets/labels.txt` of each version, in the order of the columns."
     )
+    return f"# {model_name}\n\n{_paragraph(text)}"
 
 
 def _sampling_in_words(metadata):
@@ -141,11 +139,15 @@ def _sampling_in_words(metadata):
     views = f"{metadata.num_clips} of them evenly along a video; the {combined} counts"
     if metadata.num_clips == 1:
         views = "one of a video"
-    return (
-        f"A clip is {rule}; evaluation took {views}. A request may hold any number of frames of\n"
-        "any size: they are taken evenly from the first to the last, resized and cropped in the\n"
-        "graph. All of it is in `assets/metadata.json` of each version.\n"
+    return _paragraph(
+        f"A clip is {rule}; evaluation took {views}. A request may hold any number of frames of "
+        "any size: they are taken evenly from the first to the last, resized and cropped in the "
+        "graph. All of it is in `assets/metadata.json` of each version."
     )
+
+
+def _paragraph(text):
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _signature_table(signatures):
@@ -200,15 +202,6 @@ def _grpc(metadata, model_name):
     return _GRPC.format(name=model_name, signature=SIGNATURE, input=name, shape=shape, axes=axes)
 
 
-_HEAD = """\
-# {name}
-
-`{model}`, a model of {what}, as a SavedModel. This page is of version {version}, written
-with TensorFlow {tensorflow}; every version is a folder of that number. It classifies into
-{count} classes ({kind}): {shown}. All of them are in
-`assets/labels.txt` of each version, in the order of the columns.
-"""
-
 _SERVER = """\
 ## TensorFlow Serving
 
@@ -231,9 +224,9 @@ tensorflow_model_server --port=8500 --rest_api_port=8501 \\
 
 - The server takes the highest version, and a new one as soon as it is complete.
 - While a version loads, its warm-up requests are computed; only then is it served.
-- With batching, up to {largest} are computed together. Requests that are batched must have `{pixels}`
-  of one size, and one bad request fails those that it was batched with; `{examples}` takes any sizes.
-  Without the two batching flags requests are independent.
+- With batching, up to {largest} are computed together. Requests that are batched must have
+  `{pixels}` of one size (`{examples}` takes any), and one bad request fails those that it was
+  batched with. Without the two batching flags requests are independent.
 - The server asks nobody for a password: let only your own network reach it.
 """
 

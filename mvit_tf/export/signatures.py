@@ -22,6 +22,7 @@ EXAMPLES, FEATURES = "serve_examples", "features"
 # Of exports with several views in the graph.
 VIDEOS, VIDEO_EXAMPLES, CROPPED = "serve_videos", "serve_video_examples", "serve_crops"
 
+_DECODER = "CPU:0"  # Which alone decodes JPEG.
 # Decoded frames of so many are in memory at once.
 _EXAMPLES_AT_ONCE, _FRAMES_AT_ONCE = 2, 8
 
@@ -57,10 +58,7 @@ def with_features(model: keras.Model) -> keras.Model:
         for spec in model.config.blocks():
             # Each stage's last block is the one that stays.
             outputs[f"stage_{spec.stage + 1}"] = model.get_layer(spec.name).output[:, first:]
-    outputs = {
-        name: keras.ops.cast(tensor, "float32")
-        for name, tensor in outputs.items()
-    }
+    outputs = {name: keras.ops.cast(tensor, "float32") for name, tensor in outputs.items()}
     outputs = {
         name: keras.ops.mean(tensor, axis=1) if name.startswith("stage_") else tensor
         for name, tensor in outputs.items()
@@ -85,8 +83,8 @@ def make_signatures(forward: Callable, metadata: ExportMetadata) -> dict[str, Si
         EXAMPLES: Signature(
             graph.serve_examples,
             [examples],
-            f"the same of {what} with JPEG frames, a serialized tf.train."
-            f"{'Example' if metadata.image else 'SequenceExample'} each ('{FRAMES}')",
+            f"the same of {what} as JPEG pictures, a serialized {_example_kind(metadata)} each "
+            f"('{FRAMES}')",
         ),
     }
     if "pooled" in forward.structured_outputs:
@@ -96,7 +94,7 @@ def make_signatures(forward: Callable, metadata: ExportMetadata) -> dict[str, Si
             f"embeddings of {what}: what the head reads, and the mean token of each stage",
         )
     if metadata.views_in_graph:
-        views = f"{metadata.num_clips} clips x {metadata.num_crops} crops"
+        views = f"{metadata.num_clips} x {metadata.num_crops} views (clips x crops)"
         found[VIDEOS] = Signature(
             graph.serve_videos,
             [pixels, fps],
@@ -120,6 +118,10 @@ def _pixels_spec(metadata):
     if metadata.image:
         return tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
     return tf.TensorSpec([None, None, None, None, 3], tf.uint8, name="frames")
+
+
+def _example_kind(metadata):
+    return "tf.train.Example" if metadata.image else "tf.train.SequenceExample"
 
 
 class _Graph:
@@ -156,13 +158,13 @@ class _Graph:
         return self._classified(inputs)
 
     def serve_crops(self, frames):
-        frames = requests.require_frames(frames, self._spec, self._view_preprocessing)
+        frames = self._checked(frames, self._view_preprocessing)
         clips = temporal_subsample(frames, self._num_frames)
-        return self._combined(lambda _: self._cropped(clips), 1)
+        return self._named(self._combined(lambda _: self._cropped(clips), 1))
 
     def serve_videos(self, frames, fps):
         metadata = self._metadata
-        frames = requests.require_frames(frames, self._spec, self._view_preprocessing)
+        frames = self._checked(frames, self._view_preprocessing)
         fps = requests.require_frame_rates(fps, frames)
         count = tf.shape(frames)[1]
         indices = tf.map_fn(
@@ -170,18 +172,34 @@ class _Graph:
             fps,
             fn_output_signature=tf.TensorSpec([metadata.num_clips, self._num_frames], tf.int32),
         )
-        return self._combined(
+        probabilities = self._combined(
             lambda clip: self._cropped(tf.gather(frames, indices[:, clip], axis=1, batch_dims=1)),
             metadata.num_clips,
         )
+        return self._named(probabilities)
 
     def serve_video_examples(self, examples):
-        shape = (self._metadata.num_clips, len(self._crops), *self._input_shape)
-        views = self._of_each(examples, self._views_of_example, shape)
-        return self._combined(lambda clip: views[:, clip], self._metadata.num_clips)
+        examples = requests.require_strings(examples, "examples", _example_kind(self._metadata))
+
+        def of_video(numbered):
+            with tf.device(_DECODER):
+                views = self._views_of_example(*numbered)
+            return self._combined(lambda clip: views[clip][None], self._metadata.num_clips)[0]
+
+        # One after the other: the views of a video are a batch, and enough for the memory.
+        probabilities = tf.map_fn(
+            of_video,
+            (examples, tf.range(tf.size(examples))),
+            fn_output_signature=tf.TensorSpec([len(self._metadata.class_names)], tf.float32),
+            parallel_iterations=1,
+        )
+        return self._named(probabilities)
+
+    def _checked(self, frames, preprocessing):
+        return requests.require_frames(frames, self._spec, preprocessing, self._num_frames)
 
     def _inputs(self, frames):
-        frames = requests.require_frames(frames, self._spec, self._preprocessing)
+        frames = self._checked(frames, self._preprocessing)
         if not self._metadata.image:
             frames = temporal_subsample(frames, self._num_frames)
         return evaluation_preprocess(frames, self._preprocessing, crop="center")
@@ -194,19 +212,16 @@ class _Graph:
     def _activation(self, logits):
         return tf.nn.sigmoid(logits) if self._metadata.multi_label else tf.nn.softmax(logits)
 
-    def _names(self, probabilities):
+    def _named(self, probabilities):
         # One row of names per clip: the row format of TF Serving's REST interface wants every
         # output to have the batch dimension.
-        return tf.tile(tf.constant([self._metadata.class_names]), [tf.shape(probabilities)[0], 1])
+        names = tf.constant([self._metadata.class_names])
+        classes = tf.tile(names, [tf.shape(probabilities)[0], 1])
+        return {"probabilities": probabilities, "classes": classes}
 
     def _classified(self, inputs):
         logits = self._forward(inputs)["logits"]
-        probabilities = self._activation(logits)
-        return {
-            "probabilities": probabilities,
-            "logits": logits,
-            "classes": self._names(probabilities),
-        }
+        return {**self._named(self._activation(logits)), "logits": logits}
 
     def _combined(self, crops_of_clip, num_clips):
         """The probabilities of views put together, a clip at a time, as memory is for one.
@@ -214,6 +229,9 @@ class _Graph:
         Args:
             crops_of_clip: function of the clip's number to (B, crops, T, h, w, 3).
             num_clips: int.
+
+        Returns:
+            float32 (B, K).
         """
         crops, classes = len(self._crops), len(self._metadata.class_names)
 
@@ -231,14 +249,12 @@ class _Graph:
             parallel_iterations=1,
         )
         combine = tf.reduce_max if self._metadata.ensemble_method == "max" else tf.reduce_mean
-        probabilities = combine(probabilities, axis=(0, 2))
-        return {"probabilities": probabilities, "classes": self._names(probabilities)}
+        return combine(probabilities, axis=(0, 2))
 
     def _of_each(self, examples, parse, shape):
-        """`parse` of each example and its number, all on the CPU, which alone decodes JPEG."""
-        what = "tf.train.Example" if self._metadata.image else "tf.train.SequenceExample"
-        with tf.device("CPU:0"):
-            examples = requests.require_strings(examples, "examples", what)
+        """`parse` of each example and its number, float32 (B, *shape)."""
+        examples = requests.require_strings(examples, "examples", _example_kind(self._metadata))
+        with tf.device(_DECODER):
             return tf.map_fn(
                 lambda numbered: parse(*numbered),
                 (examples, tf.range(tf.size(examples))),

@@ -93,9 +93,7 @@ def _example(height, width, num_frames, metadata):
         return tf.train.Example(
             features=tf.train.Features(feature={FRAMES: picture})
         ).SerializeToString()
-    rate = tf.train.Feature(
-        float_list=tf.train.FloatList(value=[metadata.sampling.target_fps])
-    )
+    rate = tf.train.Feature(float_list=tf.train.FloatList(value=[metadata.sampling.target_fps]))
     return tf.train.SequenceExample(
         context=tf.train.Features(feature={FRAME_RATE: rate}),
         feature_lists=tf.train.FeatureLists(

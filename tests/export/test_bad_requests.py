@@ -18,7 +18,7 @@ ANSWERS = {
     "wrong rank": "frames must be uint8 [B, T, H, W, 3], RGB; the request has the shape] [5 40 50",
     "zero frames": "RGB, with at least one of each; the request has the shape] [2 0 40 50 3]",
     "zero height": "RGB, with at least one of each; the request has the shape] [2 5 0 50 3]",
-    "one pixel": "frames must be 8 to 65536 pixels high and wide; the request has the shape] [2 5 1",
+    "one pixel": "frames must be 8 to 65536 pixels high and wide; the request has the shape] [2 5",
     "empty batch": "RGB, with at least one of each; the request has the shape] [0 5 40 50 3]",
     "4 GiB": "frames may hold 2147483648 bytes in a request; send fewer or smaller ones",
     "a ribbon": "more than 4294967296 bytes when resized to a short side of 32; send fewer",
