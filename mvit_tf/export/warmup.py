@@ -61,7 +61,7 @@ def prediction_log(model_name: str, signature_name: str, inputs: dict) -> bytes:
     """
     spec = _field(_NAME, model_name.encode()) + _field(_SIGNATURE_NAME, signature_name.encode())
     request = _field(_MODEL_SPEC, spec)
-    for name, tensor in inputs.items():
+    for name, tensor in sorted(inputs.items()):
         entry = _field(_KEY, name.encode()) + _field(_VALUE, tensor.SerializeToString())
         request += _field(_INPUTS, entry)
     return _field(_PREDICT_LOG, _field(_REQUEST, request))

@@ -185,7 +185,7 @@ def test_images_are_served_from_examples_too(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [None, "mixed_bfloat16"])
-def test_the_weights_are_stored_once(tmp_path, dtype):
+def test_the_weights_are_stored_once_and_no_signature_needs_python_or_xla(tmp_path, dtype):
     model = tiny_model(dtype)
     version = export_saved_model(
         model, tmp_path, class_names=CLASS_NAMES, preprocessing=PREPROCESSING, sampling=SAMPLING,
@@ -195,12 +195,11 @@ def test_the_weights_are_stored_once(tmp_path, dtype):
     message = saved_model_pb2.SavedModel()
     message.ParseFromString((version / "saved_model.pb").read_bytes())
     library = message.meta_graphs[0].graph_def.library
-    constants = sum(
-        node.attr["value"].tensor.ByteSize()
-        for function in library.function
-        for node in function.node_def
-        if node.op == "Const"
-    )
+    nodes = [node for function in library.function for node in function.node_def]
+    assert {"PyFunc", "EagerPyFunc", "XlaLaunch"}.isdisjoint(node.op for node in nodes)
+    for attributes in (*(function.attr for function in library.function), *(n.attr for n in nodes)):
+        assert not attributes["_XlaMustCompile"].b
+    constants = sum(node.attr["value"].tensor.ByteSize() for node in nodes if node.op == "Const")
     variables = sum(path.stat().st_size for path in (version / "variables").iterdir())
     assert weights > 50_000
     if dtype is None:
