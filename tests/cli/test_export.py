@@ -6,10 +6,10 @@ from mvit_tf import factory
 from mvit_tf.cli.main import main
 from mvit_tf.export import saved_model
 from mvit_tf.export.metadata import load_metadata
+from mvit_tf.models import MViT
 from mvit_tf.training.checkpoints import Progress
 from mvit_tf.training.experiment import load_experiment
 from mvit_tf.training.model_directory import ModelDirectory
-from mvit_tf.training.training_model import build_training_model
 from tests.training.tiny import write_config
 
 CLASS_NAMES = ("cartwheel", "juggling", "wave")
@@ -21,7 +21,7 @@ def run(tmp_path):
     experiment = load_experiment(write_config(tmp_path / "config.yaml", tmp_path))
     directory = ModelDirectory(tmp_path / "moves")
     directory.claim(experiment, CLASS_NAMES)
-    model = build_training_model(experiment, len(CLASS_NAMES))
+    model = MViT(experiment.model_config(len(CLASS_NAMES)))
     directory.checkpoints.save(model, Progress().after_epoch(0.5, 1.0))
     return directory.path
 

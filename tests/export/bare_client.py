@@ -41,7 +41,7 @@ def requests():
     yield "one pixel", *pixels(frames[:, :, :1, :1])
     yield "empty batch", *pixels(frames[:0])
     yield "4 GiB", *pixels(never_written(1, 4, 16384, 21846, 3))
-    yield "a ribbon", *pixels(never_written(64, 4, 8, 65536, 3))
+    yield "a ribbon", *pixels(never_written(12, 4, 8, 65536, 3))
     yield "good example", *examples(*jpegs)
     yield "no JPEG", *examples(jpegs[0], b"GIF89a", *jpegs[2:])
     yield "cut JPEG", *examples(*(jpeg[: len(jpeg) // 2] for jpeg in jpegs))
@@ -97,9 +97,12 @@ def by_session(version):
 
 def main(version, answers):
     found = {}
-    for ask in (by_load(version), by_session(version)):
+    for open_export in (by_load, by_session):
+        ask = open_export(version)
         good, expected = {}, {}
         for name, signature, inputs in requests():
+            if name == "4 GiB" and open_export is by_session:
+                continue  # Python copies what it feeds to a session.
             try:
                 answer = ["answered", ask(signature, inputs).tolist()]
             except Exception as error:  # Whatever it is, it is what is to be seen.
