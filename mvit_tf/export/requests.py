@@ -112,7 +112,7 @@ def require_some_frames(pictures, example):
         pictures: string tensor (T,).
         example: int scalar, its place in the request.
     """
-    said = f"no frames in the feature list '{FRAMES}' (a JPEG picture each) of example"
+    said = f"no frames in the feature list {FRAMES} (a JPEG picture each) of example"
     return require([(tf.size(pictures) > 0, said, example)], pictures)
 
 
@@ -128,7 +128,7 @@ def require_jpegs(pictures, example, preprocessing):
     """
     starts = tf.strings.substr(pictures, 0, len(_JPEG_START))
     holds = tf.reduce_all(tf.equal(starts, _JPEG_START))
-    said = f"'{FRAMES}' must hold JPEG pictures; there is another thing in example"
+    said = f"{FRAMES} must hold JPEG pictures; there is another thing in example"
     pictures = require([(holds, said, example)], pictures)
     sizes = tf.map_fn(
         tf.image.extract_jpeg_shape, pictures, fn_output_signature=tf.TensorSpec([3], tf.int32)
