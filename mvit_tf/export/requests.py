@@ -14,6 +14,7 @@ MAX_REQUEST_BYTES = 2**31
 # Frames after the resize, float32, before the crop: a frame of 8 x 9000 becomes 75 million pixels.
 MAX_RESIZED_BYTES = 2**32
 MAX_JPEG_PIXELS = 2**25  # 7680 x 4320
+_PIXEL_BYTES = 12.0  # Three channels, float32.
 _JPEG_START = b"\xff\xd8\xff"
 
 
@@ -193,4 +194,4 @@ def require_frame_rates(fps, frames):
 def _fits_after_resize(height, width, count, preprocessing):
     resized = resized_size(height, width, preprocessing)
     pixels = tf.cast(resized[0], tf.float64) * tf.cast(resized[1], tf.float64)
-    return pixels * 12.0 * tf.cast(count, tf.float64) <= MAX_RESIZED_BYTES
+    return pixels * _PIXEL_BYTES * tf.cast(count, tf.float64) <= MAX_RESIZED_BYTES

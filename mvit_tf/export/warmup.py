@@ -15,9 +15,10 @@ from PIL import Image
 
 from mvit_tf.data.records.examples import FRAME_RATE, FRAMES
 from mvit_tf.export.metadata import ExportMetadata
-from mvit_tf.export.signatures import Signature
+from mvit_tf.export.signatures import VIDEO_EXAMPLES, VIDEOS, Signature
 
 WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+_WHOLE_VIDEOS = (VIDEOS, VIDEO_EXAMPLES)
 # Field numbers.
 _PREDICT_LOG, _REQUEST, _MODEL_SPEC, _INPUTS = 6, 1, 1, 2
 _NAME, _SIGNATURE_NAME = 1, 3
@@ -45,7 +46,7 @@ def write_warmup(
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with tf.io.TFRecordWriter(os.fspath(path)) as file:
         for name, signature in signatures.items():
-            for size in [1] if "video" in name else batch_sizes:
+            for size in [1] if name in _WHOLE_VIDEOS else batch_sizes:
                 inputs = {
                     spec.name: _input(spec, name, metadata, size) for spec in signature.inputs
                 }
@@ -73,7 +74,7 @@ def _input(spec, signature_name, metadata, batch_size):
     height, width = short, short * 4 // 3
     sampling = metadata.sampling
     num_frames = sampling.num_frames
-    if "video" in signature_name and sampling.rule != "segments":
+    if signature_name in _WHOLE_VIDEOS and sampling.rule != "segments":
         num_frames = max(round(sampling.span(sampling.target_fps)), num_frames)
     if spec.name == "fps":
         return tf.make_tensor_proto([sampling.target_fps] * batch_size, spec.dtype)
