@@ -19,7 +19,7 @@ from mvit_tf.data.transforms import evaluation_preprocess, temporal_subsample
 from mvit_tf.data.video.decode_workers import DecodeWorkers, in_this_process
 from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
-from mvit_tf.export.saved_model import SIGNATURE
+from mvit_tf.export.signatures import CROPPED, SIGNATURE
 from mvit_tf.files import local_copy
 from mvit_tf.presets_hub import is_hub_handle
 from mvit_tf.remote_path import RemotePath, as_path, reached
@@ -305,7 +305,9 @@ class SavedModelPredictor(VideoPredictor):
         super().__init__(load_metadata(self.directory))
         # Held because the signature's variables live only as long as the loaded object.
         self._loaded = tf.saved_model.load(os.fspath(self.directory))
-        self._serve = self._loaded.signatures[SIGNATURE]
+        # With several crops in the graph, a clip is predicted by all of them.
+        cropped = self.metadata.views_in_graph and self.metadata.num_crops > 1
+        self._serve = self._loaded.signatures[CROPPED if cropped else SIGNATURE]
 
     _decoder = staticmethod(clip_parts)
 
