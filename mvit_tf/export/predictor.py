@@ -16,6 +16,7 @@ from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import evaluation_preprocess
 from mvit_tf.data.video.decode_workers import DecodeWorkers, in_this_process
 from mvit_tf.errors import UserError
+from mvit_tf.export.formats.artefact import find_artefact
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
 from mvit_tf.export.saved_model import SIGNATURE
 from mvit_tf.files import local_copy
@@ -202,7 +203,8 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
 
     Args:
         path: an export directory or one version of it; a model directory of training, whose
-            best checkpoint is taken; or a `.keras` file.
+            best checkpoint is taken; a `.keras` file; or an export for LiteRT, ONNX Runtime or
+            OpenVINO, a folder or the model's file in it.
 
     Raises:
         UserError: nothing of that kind lies there, or it does not know its frames and classes.
@@ -223,6 +225,10 @@ def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
         )
     if (path / "experiment.yaml").is_file():
         return _trained_predictor(path)
+    if (folder := find_artefact(path)) is not None:
+        from mvit_tf.export.formats.predictor import FormatPredictor
+
+        return FormatPredictor(folder)
     return SavedModelPredictor(path)
 
 
