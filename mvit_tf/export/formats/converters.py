@@ -65,7 +65,7 @@ def _write_onnx(graph, path, dtype):
         return
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet(""):
         whole = Path(folder, path.name)
         onnx.save(model, whole)
         # Convolutions, a small part of the work, would lose accuracy and speed.
@@ -112,7 +112,7 @@ def _write_openvino(graph, path, dtype):
 
 @contextlib.contextmanager
 def _quiet(name):
-    """Without what a library logs of its progress."""
+    """Without what a library logs of its progress, by the name of its logger."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
