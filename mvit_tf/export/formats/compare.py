@@ -162,7 +162,7 @@ def _middle_clip(path, sampling, workers):
 
 def _keras_runner(model, metadata) -> _Run:
     activation = tf.nn.sigmoid if metadata.multi_label else tf.nn.softmax
-    spec = tf.TensorSpec((None, None, None, None, 3), tf.uint8)
+    spec = tf.TensorSpec((None, metadata.sampling.num_frames, None, None, 3), tf.uint8)
 
     @tf.function(autograph=False, input_signature=[spec])
     def call(frames):

@@ -40,7 +40,7 @@ def inference_graph(
     spec = tf.TensorSpec((batch_size, *model.input_shape[1:]), tf.float32, name=INPUT)
     with without_xla():
         graph = convert_variables_to_constants_v2(call.get_concrete_function(spec)).graph
-    return erf_for_erfc(pad_before_depthwise(graph.as_graph_def()))
+    return pad_before_depthwise(graph.as_graph_def())
 
 
 def concrete_function(graph: graph_pb2.GraphDef):

@@ -49,13 +49,13 @@ def test_rows_have_the_differences_to_keras_and_the_reasons(model, video, few, t
 def test_the_table_is_one_line_a_row():
     rows = [
         Row("keras", "float32", None, 0.0, 0.0, 1.0, 0.1234),
-        Row("litert", "int8", 35.25, 0.0125, 0.5, 0.5, 2.0),
+        Row("litert", "int8", 35.5, 0.015, 0.5, 0.5, 2.0),
         Row("onnx", "int8", refused="onnx needs an extra"),
     ]
     header, *lines = format_table(rows).splitlines()
     assert header.split() == ["format", "dtype", "MB", "probability", "logit", "top-1", "ms"]
     assert lines[0].split() == ["keras", "float32", "0.0e+00", "0.0e+00", "100%", "123.4"]
-    assert lines[1].split() == ["litert", "int8", "35.2", "1.2e-02", "5.0e-01", "50%", "2000.0"]
+    assert lines[1].split() == ["litert", "int8", "35.5", "1.5e-02", "5.0e-01", "50%", "2000.0"]
     assert lines[2].split(maxsplit=2) == ["onnx", "int8", "onnx needs an extra"]
 
 
