@@ -34,10 +34,8 @@ def write_model(graph, folder: Path, format: str, dtype: str):
 
 
 def _write_litert(graph, path, dtype):
-    function = concrete_function(graph)
-    owner = tf.Module()
-    owner.call = function
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
+    # From a SavedModel instead, the file's tensors would lose their names.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete_function(graph)])
     if dtype != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if dtype == "float16":
@@ -75,7 +73,18 @@ def _write_onnx(graph, path, dtype):
             per_channel=True,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul"],
+            nodes_to_exclude=_products_of_other_ranks(model.graph),
         )
+
+
+def _products_of_other_ranks(graph):
+    """Names of an ONNX graph's products with constants that are no matrices.
+
+    Of these, the relative positions', ONNX Runtime takes no scale for each column.
+    """
+    ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    products = (node for node in graph.node if node.op_type == "MatMul")
+    return [node.name for node in products if ranks.get(node.input[1], 2) != 2]
 
 
 def _store_in_float16(graph):

@@ -79,12 +79,15 @@ def open_runtime(
 def _open_litert(path, artefact, threads):
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(os.fspath(path), num_threads=threads).get_signature_runner()
+    interpreter = Interpreter(os.fspath(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    (frames,) = interpreter.get_input_details()
+    outputs = {tensor["name"]: tensor["index"] for tensor in interpreter.get_output_details()}
 
     def run(clips):
-        answer = runner(frames=clips)
-        # Copies: the interpreter writes the next answer into the same memory.
-        return Answer(answer["logits"].copy(), answer["probabilities"].copy())
+        interpreter.set_tensor(frames["index"], clips)
+        interpreter.invoke()
+        return Answer(*(interpreter.get_tensor(outputs[name]) for name in Answer._fields))
 
     return run
 
