@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mvit_tf.data.sampling import ClipSampling
+from mvit_tf.data.transforms import Preprocessing
 from mvit_tf.errors import UserError
 from mvit_tf.export.formats import converters, runtimes
 from mvit_tf.export.formats.artefact import load_artefact
@@ -14,7 +16,7 @@ from mvit_tf.export.formats.inference_graph import inference_graph
 from mvit_tf.export.formats.names import DTYPES, MODEL_FILES
 from mvit_tf.export.formats.precision import in_dtype
 from mvit_tf.export.predictor import ModelPredictor, SavedModelPredictor, open_predictor
-from mvit_tf.models import MViT
+from mvit_tf.models import MViT, get_config
 from tests.export.formats.models import needs, tiny
 from tests.export.tiny import CLASS_NAMES
 
@@ -70,6 +72,22 @@ def test_every_kind_of_model_is_held(tmp_path, name, fields, format, dtype):
     assert written["runtime"]["inputs"]["frames"]["shape"] == shape
     assert written["image"] is image
     assert (folder / "labels.txt").read_text().split("\n") == [*CLASS_NAMES, ""]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("format", "dtype"), each_format("float32"))
+@pytest.mark.parametrize("name", ["mvit_b_16x4", "mvitv2_s_16x4"])
+def test_models_of_full_size_are_held(tmp_path, name, format, dtype):
+    model = MViT(
+        get_config(name),
+        name=name,
+        preprocessing=Preprocessing(size=(224, 224)),
+        sampling=ClipSampling(num_frames=16, sampling_rate=4),
+        class_names=[f"class {index}" for index in range(400)],
+    )
+    # The export itself compares with Keras.
+    folder = export_format(model, tmp_path / "out", format, dtype=dtype)
+    assert load_artefact(folder).input_shape == (1, 16, 224, 224, 3)
 
 
 @pytest.mark.parametrize(("format", "dtype"), each_format("float16"))
