@@ -18,6 +18,7 @@ from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import evaluation_preprocess, temporal_subsample
 from mvit_tf.data.video.decode_workers import DecodeWorkers, in_this_process
 from mvit_tf.errors import UserError
+from mvit_tf.export.formats.artefact import find_artefact
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
 from mvit_tf.export.signatures import CROPPED, SIGNATURE
 from mvit_tf.files import local_copy
@@ -351,8 +352,9 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
 
     Args:
         path: an export directory or one version of it; a model directory of training, whose
-            best checkpoint is taken; a `.keras` file; or a preset, also one of the hub,
-            "hf://user/name".
+            best checkpoint is taken; a `.keras` file; a preset, also one of the hub,
+            "hf://user/name"; or an export for LiteRT, ONNX Runtime or OpenVINO, a folder or the
+            model's file in it.
 
     Raises:
         UserError: nothing of that kind lies there, or it does not know its frames and classes.
@@ -377,6 +379,10 @@ def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
         return _trained_predictor(path)
     if (path / "model.weights.h5").is_file():
         return _preset_predictor(path)
+    if (folder := find_artefact(path)) is not None:
+        from mvit_tf.export.formats.predictor import FormatPredictor
+
+        return FormatPredictor(folder)
     return SavedModelPredictor(path)
 
 

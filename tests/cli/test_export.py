@@ -7,9 +7,9 @@ from mvit_tf.cli.main import main
 from mvit_tf.export import saved_model
 from mvit_tf.export.metadata import load_metadata
 from mvit_tf.models import MViT
-from mvit_tf.training.checkpoints import Progress
-from mvit_tf.training.experiment import load_experiment
-from mvit_tf.training.model_directory import ModelDirectory
+from mvit_tf.training.experiments.experiment import load_experiment
+from mvit_tf.training.storage.checkpoints import Progress
+from mvit_tf.training.storage.model_directory import ModelDirectory
 from tests.training.tiny import write_config
 
 CLASS_NAMES = ("cartwheel", "juggling", "wave")

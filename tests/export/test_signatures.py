@@ -19,7 +19,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.export.predictor import ModelPredictor, SavedModelPredictor
 from mvit_tf.export.saved_model import export_saved_model
 from mvit_tf.models import build_mvit, get_config
-from mvit_tf.training.evaluation import ViewPredictor
+from mvit_tf.training.evaluation.evaluation import ViewPredictor
 from tests.data.videos import write_video
 from tests.export.tiny import CLASS_NAMES, PREPROCESSING, SAMPLING, tiny_model
 
