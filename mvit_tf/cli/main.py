@@ -20,13 +20,16 @@ from mvit_tf.cli import (
     predict,
     prepare,
     score_views,
+    serve,
     show_batch,
     train,
+    web,
     weights,
 )
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
 _ON_TENSORFLOW = (demo, train, evaluate, export, predict, show_batch, data_service, score_views)
+_ON_TENSORFLOW += (serve, web)
 _COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, plan, convert, weights, benchmark)
 
 

@@ -112,6 +112,17 @@ class VideoPredictor:
             # By `map`, no clip is held while the next one is decoded.
             return combine(list(map(self._probabilities_of_clip, self._clips(decoded))), axis=0)
 
+    def predict_frames(self, frames: np.ndarray) -> np.ndarray:
+        """Probabilities of clips in memory.
+
+        Args:
+            frames: uint8 (B, T, H, W, 3), RGB, any H and W; T is `metadata.sampling.num_frames`.
+
+        Returns:
+            float32 (B, K), in the order of `metadata.class_names`.
+        """
+        return self._probabilities(frames)
+
     def _probabilities_of_clip(self, clip):
         return self._probabilities(clip[np.newaxis])[0]
 
@@ -147,6 +158,9 @@ class ModelPredictor(VideoPredictor):
         super().__init__(model_metadata(model, num_clips, ensemble_method))
         self._model = model
         self._activation = tf.nn.sigmoid if self.metadata.multi_label else tf.nn.softmax
+
+    def predict_frames(self, frames):
+        return self._probabilities(evaluation_preprocess(frames, self.metadata.preprocessing))
 
     _decoder = staticmethod(evaluation_frames)
 
