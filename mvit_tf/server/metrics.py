@@ -21,9 +21,7 @@ class ServerMetrics:
     def __init__(self):
         self._registry = CollectorRegistry()
         common = {"namespace": "mvit", "registry": self._registry}
-        self._requests = Counter(
-            "requests", "Requests answered", ("endpoint", "status"), **common
-        )
+        self._requests = Counter("requests", "Requests answered", ("endpoint", "status"), **common)
         self._failures = Counter("failures", "Requests refused or failed", ("kind",), **common)
         self._seconds = Histogram(
             "request_seconds",

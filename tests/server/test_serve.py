@@ -254,7 +254,6 @@ def test_what_takes_too_long_is_given_up(video):
         raw.close()
 
 
-
 @pytest.mark.parametrize("kind", ["decoder_timeout", "decoder_crash"])
 def test_a_video_that_hangs_or_crashes_the_decoder_is_answered(video, monkeypatch, kind):
     function = {"decoder_timeout": "hangs", "decoder_crash": "aborts"}[kind]
