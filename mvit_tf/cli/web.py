@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     require_packages("mvit web", "web")
     examples = example_videos(arguments.examples) if arguments.examples else ()
-    with listening_socket(arguments.host, arguments.port) as listener:
-        port = listener.getsockname()[1]  # Free, so that it is known before the model is loaded.
+    # Tried before the model is loaded, which takes a while.
+    listening_socket(arguments.host, arguments.port).close()
     with tempfile.TemporaryDirectory(prefix="mvit_web_") as folder:
         prepare_gradio(Path(folder))
 
@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
         predictor = open_predictor(arguments.model)
         reporter = VideoReporter(predictor, Path(folder), arguments.time_limit)
         page = build_page(reporter, predictor.metadata, arguments.max_upload, examples)
-        url = launch(page, host=arguments.host, port=port, max_upload=arguments.max_upload)
+        url = launch(
+            page, host=arguments.host, port=arguments.port, max_upload=arguments.max_upload
+        )
         print(f"a page for {arguments.model} on {url}", flush=True)
         try:
             return wait_for_signal()

@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 import mvit_tf
+from mvit_tf.files import is_disk_full
 from mvit_tf.server import uploads
 from mvit_tf.server.answers import (
     ClipAnswer,
@@ -173,7 +174,17 @@ class _Handling:
                 ),
             )
         with self._place(), uploads.upload_folder(self._folder) as folder:
-            method, *arguments = await save(folder, deadline)
+            try:
+                method, *arguments = await save(folder, deadline)
+            except OSError as error:
+                if is_disk_full(error):
+                    raise RequestError(
+                        503,
+                        "disk_full",
+                        "the server has no room for uploads",
+                        {"Retry-After": "30"},
+                    ) from error
+                raise
             uploaded = time.monotonic()
             found = await self._run(request, deadline, method, *arguments)
         done = time.monotonic()

@@ -9,6 +9,7 @@ from mvit_tf.data.lists.entries import VIDEO_EXTENSIONS
 from mvit_tf.errors import UserError
 from mvit_tf.server.limits import format_size
 from mvit_tf.server.report import VideoReporter
+from mvit_tf.server.running import listening_socket
 
 # Gradio would ask another server for its fonts.
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
@@ -101,7 +102,7 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
             outputs.append(
                 gr.Image(label="Heat map", visible=False, elem_id="heat", interactive=False)
             )
-        options = {"outputs": outputs, "show_progress_on": status, "api_name": False}
+        options = {"outputs": outputs, "show_progress_on": status, "api_visibility": "private"}
         video.upload(look, inputs=video, **options)
         if examples:
             pictures = [(reporter.thumbnail(str(path)), path.name) for path in examples]
@@ -127,6 +128,9 @@ def launch(page, *, host: str, port: int, max_upload: int) -> str:
     """
     import gradio as gr
 
+    with listening_socket(host, port) as listener:
+        # Free, and given back: Gradio binds it itself, and knows no port 0.
+        port = listener.getsockname()[1]
     try:
         _, url, _ = page.launch(
             server_name=host,

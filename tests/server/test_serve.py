@@ -162,7 +162,7 @@ def test_bad_requests_are_refused_with_the_reason_and_the_next_is_answered(
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(client, uploads):
     parts = (bytes(50_000) for _ in range(7))
-    status, answer = client.post("/predict", parts, {"Transfer-Encoding": "chunked"})
+    status, answer = client.post("/predict", parts)
     assert (status, answer["error"]["kind"]) == (413, "too_large")
     assert left_over(uploads) == []
 
@@ -257,7 +257,7 @@ def test_what_takes_too_long_is_given_up(video):
 @pytest.mark.parametrize("kind", ["decoder_timeout", "decoder_crash"])
 def test_a_video_that_hangs_or_crashes_the_decoder_is_answered(video, monkeypatch, kind):
     function = {"decoder_timeout": "hangs", "decoder_crash": "aborts"}[kind]
-    with running(MeanColour(), time_limit=9) as client:
+    with running(MeanColour(), time_limit=15) as client:
         with monkeypatch.context() as patch:
             patch.setattr(
                 service_module, "untrusted_clip_parts", getattr(decoder_functions, function)
