@@ -53,7 +53,7 @@ class VideoReporter:
     def __init__(self, predictor, folder: Path, time_limit: float):
         self._predictor, self._folder, self._time_limit = predictor, folder, time_limit
         # Only a Keras model can be explained; what else holds a model has none in memory.
-        self._model = getattr(predictor, "_model", None)
+        self._model = getattr(predictor, "model", None)
 
     @property
     def explains(self) -> bool:
@@ -65,19 +65,13 @@ class VideoReporter:
         report = VideoReport()
         try:
             with _time_limited_workers(self._time_limit) as workers:
-                clip, moments = self._predict(report, path, workers)
+                clip = self._predict(report, path, workers)
                 yield report
                 self._draw_timeline(report, path, workers)
                 yield report
-        except _TooLong:
-            limit = f"given up after {self._time_limit:g} s"
-            report.failed = not report.classes
-            report.status = f"{limit}: the video is long, or hard to decode"
-            yield report
-            return
-        except DecodeError as error:
-            report.failed = not report.classes
-            report.status = f"not a video that can be decoded: {error.detail}"
+        except (_TooLong, UserError) as error:
+            # What was found before that stays.
+            report.failed, report.status = not report.classes, _reason(error)
             yield report
             return
         if self.explains and not self._predictor.metadata.image:
@@ -120,7 +114,7 @@ class VideoReporter:
             f"{facts[0].width}x{facts[0].height}{shorter}: {count} clip{'s' * (count > 1)} of "
             f"{len(moments)} frame{'s' * (len(moments) > 1)}"
         )
-        return chosen, moments
+        return chosen
 
     def _draw_timeline(self, report, path, workers):
         if self._predictor.metadata.image:
@@ -143,7 +137,14 @@ class VideoReporter:
 
 
 class _TooLong(Exception):
-    pass
+    def __init__(self, seconds):
+        super().__init__(f"given up after {seconds:g} s: the video is long, or hard to decode")
+
+
+def _reason(error):
+    if isinstance(error, DecodeError):  # Not the path, which is the server's own.
+        return f"not a video that can be decoded: {error.detail}"
+    return str(error)
 
 
 @contextlib.contextmanager
@@ -163,7 +164,7 @@ def _time_limited_workers(seconds):
             yield workers
         except Exception as error:
             if ended.is_set():
-                raise _TooLong from error
+                raise _TooLong(seconds) from error
             raise
         finally:
             timer.cancel()

@@ -63,7 +63,7 @@ def url(tmp_path, videos, monkeypatch):
         monkeypatch.setenv(name, "")
     prepare_gradio(tmp_path / "gradio")
     predictor = MeanColour()
-    predictor._model = "a model"
+    predictor.model = "a model"
     reporter = VideoReporter(predictor, tmp_path, 60)
     page = build_page(reporter, METADATA, 200_000_000, videos[1:4])
     yield launch(page, host="127.0.0.1", port=0, max_upload=200_000_000)

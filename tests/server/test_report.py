@@ -28,7 +28,7 @@ def reports(reporter, path):
 def test_a_report_grows_by_time_line_and_heat_map(video, tmp_path, monkeypatch):
     calls = stand_in(monkeypatch)
     predictor = MeanColour()
-    predictor._model = "a model"
+    predictor.model = "a model"
     first, second, third = reports(VideoReporter(predictor, tmp_path, 60), video)
     clips = list(whole_clips(clip_parts(video, METADATA.sampling, METADATA.num_clips)))
     expected = MeanColour().predict_frames(np.stack(clips)).mean(axis=0)
