@@ -95,6 +95,8 @@ def running(predictor, **limits):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
+            while thread.is_alive() and not server.started:
+                time.sleep(0.01)
             yield Client(listener.getsockname()[1])
         finally:
             server.should_exit = True
