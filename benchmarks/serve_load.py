@@ -123,7 +123,8 @@ def measure(
         "seconds": seconds,
         "requests_per_second": requests / seconds,
         "milliseconds": {
-            f"p{share}": 1000 * float(np.percentile(answered, share)) for share in (50, 95, 99)
+            f"p{share}": 1000 * float(np.percentile(answered or [np.nan], share))
+            for share in (50, 95, 99)
         },
         "answers": {f"{kind} {status}": n for (kind, status), n in sorted(counts.items())},
         "lost": sum(status is None for _, status, *_ in results) + requests - len(results),

@@ -103,4 +103,5 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"serving {arguments.model} on {address} ({address}/docs)", flush=True)
 
         with application(open_predictor(arguments.model), limits) as app:
-            return serve_until_stopped(http_server(app, limits), listener, started)
+            server = http_server(app, requests=limits.max_queue, grace=limits.time_limit)
+            return serve_until_stopped(server, listener, started)

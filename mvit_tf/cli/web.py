@@ -14,6 +14,8 @@ from mvit_tf.cli.serve import add_address
 
 NAME = "web"
 SUMMARY = "a page in the browser: drop a video, see its classes, time line and heat map"
+# Connections of open pages, beside those that are waited for.
+_VISITORS = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +29,26 @@ def run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from mvit_tf.server.extras import require_packages
-    from mvit_tf.server.page import build_page, example_videos, launch, prepare_gradio
-    from mvit_tf.server.running import listening_socket, wait_for_signal
+    from mvit_tf.server.page import (
+        build_page,
+        example_videos,
+        page_application,
+        prepare_gradio,
+    )
+    from mvit_tf.server.running import (
+        address_of,
+        http_server,
+        listening_socket,
+        serve_until_stopped,
+    )
 
     require_packages("mvit web", "web")
     examples = example_videos(arguments.examples) if arguments.examples else ()
-    # Tried before the model is loaded, which takes a while.
-    listening_socket(arguments.host, arguments.port).close()
-    with tempfile.TemporaryDirectory(prefix="mvit_web_") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="mvit_web_") as folder,
+        # Before the model is loaded, which takes a while.
+        listening_socket(arguments.host, arguments.port) as listener,
+    ):
         prepare_gradio(Path(folder))
 
         from mvit_tf.export.predictor import open_predictor
@@ -43,11 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
         predictor = open_predictor(arguments.model)
         reporter = VideoReporter(predictor, Path(folder), arguments.time_limit)
         page = build_page(reporter, predictor.metadata, arguments.max_upload, examples)
-        url = launch(
-            page, host=arguments.host, port=arguments.port, max_upload=arguments.max_upload
-        )
-        print(f"a page for {arguments.model} on {url}", flush=True)
-        try:
-            return wait_for_signal()
-        finally:
-            page.close(verbose=False)
+        app = page_application(page, arguments.max_upload)
+        # A page that is open keeps its connection: there is no answer to wait for.
+        server = http_server(app, requests=_VISITORS, grace=0)
+
+        def started():
+            print(f"a page for {arguments.model} on {address_of(listener)}", flush=True)
+
+        return serve_until_stopped(server, listener, started)

@@ -9,7 +9,6 @@ from mvit_tf.data.lists.entries import VIDEO_EXTENSIONS
 from mvit_tf.errors import UserError
 from mvit_tf.server.limits import format_size
 from mvit_tf.server.report import VideoReporter
-from mvit_tf.server.running import listening_socket
 
 # Gradio would ask another server for its fonts.
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
@@ -120,30 +119,21 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
     return page.queue(max_size=_MOST_WAITING, default_concurrency_limit=1)
 
 
-def launch(page, *, host: str, port: int, max_upload: int) -> str:
-    """Starts the page's server in a thread of its own; returns its URL.
+def page_application(page, max_upload: int):
+    """The application that shows the page, for `running.http_server`.
 
-    Raises:
-        UserError: the address is taken, or not this machine's.
+    Gradio's own `launch` gives its server five seconds to start and takes the signals.
     """
     import gradio as gr
+    from fastapi import FastAPI
 
-    with listening_socket(host, port) as listener:
-        # Free, and given back: Gradio binds it itself, and knows no port 0.
-        port = listener.getsockname()[1]
-    try:
-        _, url, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            max_file_size=max_upload,
-            theme=gr.themes.Default(**_FONTS),
-            share=False,
-            quiet=True,
-            show_error=True,
-            ssr_mode=False,
-            footer_links=[],
-            prevent_thread_lock=True,
-        )
-    except OSError as error:
-        raise UserError(f"cannot listen on --host={host} --port={port}: {error}") from None
-    return url
+    return gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page,
+        path="/",
+        max_file_size=max_upload,
+        theme=gr.themes.Default(**_FONTS),
+        ssr_mode=False,
+        footer_links=[],
+        run_history=False,
+    )

@@ -26,6 +26,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     Raises:
         UserError: it is taken, or not this machine's.
     """
+    if not 0 <= port < 2**16:  # The system would take it modulo 65536.
+        raise UserError(f"--port={port}: must lie between 0 (any that is free) and 65535")
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -73,8 +75,14 @@ def application(predictor, limits) -> Iterator:
             service.close()
 
 
-def http_server(app, limits):
-    """The uvicorn.Server of an application."""
+def http_server(app, *, requests: int, grace: float):
+    """The uvicorn.Server of an application.
+
+    Args:
+        app: answers.
+        requests: that are in work at once, at most.
+        grace: seconds in which those are answered once it is to stop.
+    """
     import uvicorn
 
     config = uvicorn.Config(
@@ -82,9 +90,8 @@ def http_server(app, limits):
         log_config=None,
         access_log=False,
         server_header=False,
-        lifespan="off",
-        limit_concurrency=limits.max_queue + _MORE_CONNECTIONS,
-        timeout_graceful_shutdown=int(limits.time_limit) + _GRACE_SECONDS,
+        limit_concurrency=requests + _MORE_CONNECTIONS,
+        timeout_graceful_shutdown=int(grace) + _GRACE_SECONDS,
     )
     return uvicorn.Server(config)
 
@@ -128,25 +135,6 @@ def serve_until_stopped(server, listener: socket.socket, started: Callable[[], N
             signal.signal(number, handler)
     if not received:
         raise UserError("the server ended by itself; see above")
-    return _exit_status(received)
-
-
-def wait_for_signal() -> int:
-    """Sleeps until a signal comes; the exit status: 0 after SIGTERM, 130 after Ctrl-C."""
-    came = threading.Event()
-    received = []
-
-    def handle(number, frame):
-        received.append(number)
-        came.set()
-
-    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
-    try:
-        while not came.wait(3600):
-            pass
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return _exit_status(received)
 
 

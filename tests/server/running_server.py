@@ -87,20 +87,30 @@ class Client:
 
 
 @contextlib.contextmanager
+def served(app, listener):
+    """A server of an application in a thread, once it listens."""
+    server = http_server(app, requests=64, grace=5)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        while thread.is_alive() and not server.started:
+            time.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextlib.contextmanager
 def running(predictor, **limits):
     """A `Client` of a server with these limits."""
     limits = ServerLimits(**{"workers": 2, "max_wait_ms": 1, **limits})
-    with listening_socket("127.0.0.1", 0) as listener, application(predictor, limits) as app:
-        server = http_server(app, limits)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while thread.is_alive() and not server.started:
-                time.sleep(0.01)
-            yield Client(listener.getsockname()[1])
-        finally:
-            server.should_exit = True
-            thread.join()
+    with (
+        listening_socket("127.0.0.1", 0) as listener,
+        application(predictor, limits) as app,
+        served(app, listener),
+    ):
+        yield Client(listener.getsockname()[1])
 
 
 def form(files):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -83,6 +84,11 @@ def test_ctrl_c_ends_with_130_and_a_second_signal_cuts_requests_off(video, tmp_p
 def test_mistakes_are_said_in_one_line(tmp_path, capsys):
     assert main(["serve", str(tmp_path), "--port", "99999"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: cannot listen on --host=127.0.0.1 --port=99999: ")
+    assert line == "error: --port=99999: must lie between 0 (any that is free) and 65535"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", str(tmp_path), "--port", str(port)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: cannot listen on --host=127.0.0.1 --port={port}: ")
     assert main(["serve", str(tmp_path), "--max_wait_ms", "-1"]) == 2
     assert "--max_wait_ms must lie between 0 and 60000, got -1" in capsys.readouterr().err

@@ -11,10 +11,11 @@ for package in ("gradio", "selenium"):
     pytest.importorskip(package, reason="needs the extras `web` and `test-web`")
 
 from mvit_tf.data.moving_shapes import MovingShapes, write_moving_shapes  # noqa: E402
-from mvit_tf.server.page import build_page, launch, prepare_gradio  # noqa: E402
+from mvit_tf.server.page import build_page, page_application, prepare_gradio  # noqa: E402
 from mvit_tf.server.report import VideoReporter  # noqa: E402
+from mvit_tf.server.running import address_of, listening_socket  # noqa: E402
 from tests.server.page_parts import stand_in  # noqa: E402
-from tests.server.running_server import METADATA, MeanColour  # noqa: E402
+from tests.server.running_server import METADATA, MeanColour, served  # noqa: E402
 
 _CHROMIUM = shutil.which("chromium")
 _DRIVER = shutil.which("chromedriver")
@@ -66,8 +67,9 @@ def url(tmp_path, videos, monkeypatch):
     predictor.model = "a model"
     reporter = VideoReporter(predictor, tmp_path, 60)
     page = build_page(reporter, METADATA, 200_000_000, videos[1:4])
-    yield launch(page, host="127.0.0.1", port=0, max_upload=200_000_000)
-    page.close(verbose=False)
+    app = page_application(page, 200_000_000)
+    with listening_socket("127.0.0.1", 0) as listener, served(app, listener):
+        yield address_of(listener)
 
 
 def wait_for(what, browser):
