@@ -12,6 +12,8 @@ from mvit_tf.server.report import VideoReporter
 
 # Gradio would ask another server for its fonts.
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+# Not "share", which sends pictures elsewhere.
+_BUTTONS = ["download", "fullscreen"]
 _CLASSES_SHOWN = 5
 _MOST_EXAMPLES = 24
 # Visitors that wait while another's video is looked at.
@@ -89,17 +91,23 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
             status,
             classes,
             gr.Gallery(
-                label="Frames that were used, of the clip in the middle", columns=8, height=200,
-                visible=False, elem_id="frames", object_fit="contain",
+                label="Frames that were used, of the clip in the middle", columns=8,
+                visible=False, elem_id="frames", object_fit="contain", buttons=_BUTTONS,
             ),
             gr.Image(
                 label="Time line", visible=False, elem_id="timeline", type="filepath",
-                interactive=False,
+                interactive=False, buttons=_BUTTONS,
             ),
         ]  # fmt: skip
         if reporter.explains:
             outputs.append(
-                gr.Image(label="Heat map", visible=False, elem_id="heat", interactive=False)
+                gr.Image(
+                    label="Heat map",
+                    visible=False,
+                    elem_id="heat",
+                    interactive=False,
+                    buttons=_BUTTONS,
+                )  # fmt: skip
             )
         options = {"outputs": outputs, "show_progress_on": status, "api_visibility": "private"}
         video.upload(look, inputs=video, **options)
@@ -107,8 +115,8 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
             pictures = [(reporter.thumbnail(str(path)), path.name) for path in examples]
             gallery = gr.Gallery(
                 [(picture, name) for picture, name in pictures if picture is not None],
-                label="Examples", columns=6, height=200, allow_preview=False, elem_id="examples",
-                object_fit="cover",
+                label="Examples", columns=6, allow_preview=False, elem_id="examples",
+                object_fit="cover", buttons=[],
             )  # fmt: skip
             examples = [
                 path
