@@ -22,16 +22,18 @@ from mvit_tf.cli import (
     predict,
     prepare,
     score_views,
+    serve,
     show_batch,
     train,
+    web,
     weights,
 )
 from mvit_tf.cli.arguments import IntermixedParser
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
 _ON_TENSORFLOW = (
-    demo, train, evaluate, export, predict, features, explain, show_batch, data_service,
-    score_views,
+    demo, train, evaluate, export, predict, features, explain, serve, web, show_batch,
+    data_service, score_views,
 )  # fmt: skip
 _COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, plan, convert, weights, benchmark)
 
