@@ -16,7 +16,7 @@ from mvit_tf.export.formats.inference_graph import (
 )
 from mvit_tf.export.formats.names import MODEL_FILES
 
-# The first with LayerNormalization and ReduceSum's axes as input, and what ONNX Runtime 1.17 runs.
+# Of the operators of ONNX; all that a graph of this project becomes is in it.
 _OPSET = 18
 
 
