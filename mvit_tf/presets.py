@@ -62,7 +62,9 @@ def save_to_preset(model: MViT, directory: str | os.PathLike):
     directory = as_path(directory)
     if isinstance(directory, Path):
         directory.mkdir(parents=True, exist_ok=True)
-    (directory / METADATA_FILE).unlink(missing_ok=True)
+    # The converters of another kind of model would stay.
+    for name in (METADATA_FILE, VIDEO_CONVERTER_FILE, IMAGE_CONVERTER_FILE):
+        (directory / name).unlink(missing_ok=True)
     _save_weights(model, directory)
     config = _serialised(model)
     has_head = bool(model.config.num_classes)
@@ -124,17 +126,22 @@ def from_preset(
         missing = f"{METADATA_FILE} is missing, which is written last"
         raise UserError(f"no preset at {preset}, or half of one: {missing}")
     has_head = (directory / TASK_FILE).is_file()
+    if not has_head and _tasks(directory / METADATA_FILE):
+        raise UserError(f"half of a preset: {directory / TASK_FILE} is missing")
     path = directory / (TASK_FILE if has_head else CONFIG_FILE)
     fields = _model_fields(path)
+    if has_head and not fields["config"].get("num_classes"):
+        raise UserError(f"{path} is of a classifier, but has no classes")
     if num_classes is not None:
+        if not isinstance(num_classes, int) or num_classes < 0:
+            raise UserError(f"num_classes must be an integer, at least 0, got {num_classes!r}")
         fields["config"] = {**fields["config"], "num_classes": num_classes}
         fields["class_names"] = None
     if dtype is not None:
         fields["dtype"] = dtype
     try:
         config = MViTConfig(**fields.pop("config"))
-        if load_weights:
-            _refuse_inflated(config, directory / WEIGHTS_FILE)
+        _refuse_inflated(config, directory / WEIGHTS_FILE)
         model = MViT(config, **fields)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path} does not describe an MViT: {error}") from error
@@ -212,14 +219,27 @@ def _model_fields(path: Path | RemotePath) -> dict:
     for key in fields:
         if key not in known:
             raise UserError(f"{path}: unknown key {key!r}, {did_you_mean(key, known)}")
+    for key in ("preprocessing", "sampling"):
+        if not isinstance(fields.get(key), dict | None):
+            raise UserError(f"{path}: {key} is {fields[key]!r}, not a mapping")
     fields["dtype"] = _policy_name(path, fields.get("dtype"))
     return fields
+
+
+def _tasks(path: Path | RemotePath) -> list:
+    """The tasks that `METADATA_FILE` says a preset has."""
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8")).get("tasks") or [])
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error!r}") from None
 
 
 def _policy_name(path, dtype):
     """The name of a serialised `DTypePolicy`."""
     if isinstance(dtype, dict):
-        dtype = dtype.get("class_name") == "DTypePolicy" and dtype.get("config", {}).get("name")
+        config = dtype.get("config")
+        named = dtype.get("class_name") == "DTypePolicy" and isinstance(config, dict)
+        dtype = named and config.get("name")
     if dtype is not None and not isinstance(dtype, str):
         raise UserError(f"{path}: the dtype must be one of Keras' policies by name")
     return dtype

@@ -37,7 +37,8 @@ def download_preset(handle: str) -> Path:
     """The folder of a preset of the hub: in the client's cache, brought there where it is not.
 
     All files are of one commit, and each has the size that the hub says. The weights end in a
-    checksum, which is compared when they are loaded.
+    checksum, which is compared when they are loaded. Where the hub refuses or cannot be reached,
+    what the cache has of that handle is served, as the client does it.
 
     Args:
         handle: "hf://user/name", or "hf://user/name@revision".
@@ -57,7 +58,7 @@ def upload_preset(handle: str, directory: str | os.PathLike, *, private: bool | 
     """Pushes a preset to the hub, in one commit; the repository is made if it is not there.
 
     Args:
-        handle: "hf://user/name", or "hf://user/name@branch".
+        handle: "hf://user/name", or "hf://user/name@branch" of a branch that is there.
         directory: of `save_to_preset`. A preset in the repository is replaced; other files in it
             stay. Where there is no README.md in either, one says how to load the model.
         private: whether a new repository is; the account's default when None.

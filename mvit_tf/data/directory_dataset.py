@@ -104,10 +104,10 @@ def video_dataset_from_directory(
         preprocessing = Preprocessing(size=size, short_side=round(min(size) * 8 / 7))
     if sampling is None:
         sampling = ClipSampling(num_frames=num_frames, sampling_rate=float(sampling_rate))
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, got {batch_size}")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise UserError(f"batch_size must be an integer, at least 1, got {batch_size}")
     if seed is None:
-        seed = int(np.random.randint(2**31)) if shuffle else 0
+        seed = int(np.random.randint(2**31))
     if seed < 0:
         raise UserError(f"the seed must be 0 or more, got {seed}")
     if labels is None:
@@ -143,9 +143,9 @@ def _check_modes(labels, label_mode, class_names):
     if label_mode not in LABEL_MODES:
         named = ", ".join(map(repr, LABEL_MODES))
         raise UserError(f"label_mode must be one of {named}, got {label_mode!r}")
-    if labels != "inferred" and isinstance(labels, str):
+    if isinstance(labels, str) and labels != "inferred":
         raise UserError(f'labels must be "inferred", None or a list of integers, got {labels!r}')
-    if class_names and not isinstance(labels, str):
+    if class_names is not None and not isinstance(labels, str):
         raise UserError('class_names go with labels="inferred" only')
 
 

@@ -85,8 +85,8 @@ def explain_preprocessed(
     if method not in METHODS:
         raise UserError(f"unknown method {method!r}; {did_you_mean(method, METHODS)}")
     count = len(metadata.class_names)
-    if class_index is not None and not 0 <= class_index < count:
-        raise UserError(f"class_index={class_index}: must lie between 0 and {count - 1}")
+    if class_index is not None and class_index not in range(count):
+        raise UserError(f"class_index={class_index!r}: must lie between 0 and {count - 1}")
 
     clips = keras.ops.convert_to_tensor(clip[np.newaxis])
     forward = forward_pass(model, clips[:, 0] if metadata.image else clips)

@@ -18,6 +18,8 @@ def token_footprint(pooling):
     if pooling.mode == "conv" and not pooling.is_identity:
         taps = np.abs(ops.convert_to_numpy(pooling.conv.kernel)).mean(axis=(-2, -1), dtype=float)
         if taps.any():
+            # Above 0 all of them, as at an edge a window may have others outside of the grid only.
+            taps += 1e-9 * taps.max()
             return taps / taps.sum()
     return np.full(pooling.kernel_size, 1 / np.prod(pooling.kernel_size))
 

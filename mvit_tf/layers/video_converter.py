@@ -57,6 +57,8 @@ class VideoConverter(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         *lead, _, _, channels = input_shape
         if self.num_frames is not None:
+            if len(lead) < 2:
+                raise ValueError(f"images, of shape {input_shape}, go without num_frames")
             lead[1] = self.num_frames
         return (*lead, *self.preprocessing.size, channels)
 

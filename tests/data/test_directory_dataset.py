@@ -160,7 +160,7 @@ def test_decoding_processes_end_with_the_dataset(folder, monkeypatch):
     del dataset
     gc.collect()
     assert len(next(iter(derived))) == 5  # what is built upon it keeps it alive
-    (worker,) = made[0]._idle
+    (worker,) = [*made[0]._idle, *made[0]._busy]
     assert worker._process.poll() is None
     del derived
     gc.collect()
@@ -173,6 +173,8 @@ def test_decoding_processes_end_with_the_dataset(folder, monkeypatch):
         ({"label_mode": "float"}, "label_mode must be one of 'int', 'categorical', 'binary', None"),
         ({"labels": "guessed"}, "a list of integers, got 'guessed'"),
         ({"labels": [0, 1]}, "2 labels, but .* holds 16 videos"),
+        ({"labels": np.array([0, 1])}, "2 labels, but .* holds 16 videos"),
+        ({"batch_size": None}, "batch_size must be an integer, at least 1, got None"),
         ({"labels": None, "class_names": ["a"]}, 'class_names go with labels="inferred" only'),
         ({"label_mode": "binary"}, "is for two classes, there are 8"),
         ({"validation_split": 0.2}, "validation_split and subset go together"),
@@ -181,7 +183,7 @@ def test_decoding_processes_end_with_the_dataset(folder, monkeypatch):
         ({"subset": "both", "validation_split": 1.5}, "between 0 and 1, not 1.5"),
         ({"augment": "strong"}, "got 'strong'"),
         ({"augment": Augmentation(mixup_alpha=0.8)}, "mix whole batches"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer, at least 1, got 0"),
         ({"seed": -1}, "0 or more, got -1"),
         ({"num_frames": 0}, "num_frames=0 must be at least 1"),
         ({"workers": -1}, "at least 1, got -1"),

@@ -24,7 +24,8 @@ ON_JAX = "run alone, KERAS_BACKEND=jax"
 SMALLER = (
     "model.name=mvit_s_16x4,model.input_shape=[4,32,32,3],model.overrides.depths=[1,1],"
     "model.overrides.embed_dim=16,data.short_side=36,data.evaluation_clips=2,data.decode_workers=1,"
-    "train.epochs=2,train.warmup_epochs=1,train.learning_rate=3e-3"
+    "train.epochs=2,train.warmup_epochs=1,train.learning_rate=3e-3,"
+    "model.initial_weights=null,model.reset_head=false"
 )
 
 
