@@ -11,6 +11,7 @@ pytest.importorskip("gradio", reason="needs the extra `web`")
 from mvit_tf.server.page import build_page, page_application, prepare_gradio  # noqa: E402
 from mvit_tf.server.report import VideoReporter  # noqa: E402
 from mvit_tf.server.running import listening_socket  # noqa: E402
+from tests.data.videos import write_numbered  # noqa: E402
 from tests.server.running_server import METADATA, Client, MeanColour, served  # noqa: E402
 
 
@@ -71,3 +72,15 @@ def test_an_address_is_not_fetched(client, elsewhere, scheme):
     if scheme == "http":
         assert done["output"]["error"] == "send a file, not an address"
     assert asked == []
+
+
+def test_a_dropped_video_and_one_of_the_gallery_wait_for_each_other(tmp_path, monkeypatch):
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
+        monkeypatch.setenv(name, "")
+    prepare_gradio(tmp_path)
+    video = write_numbered(tmp_path / "numbers.mp4", 30)
+    reporter = VideoReporter(MeanColour(), tmp_path, 60)
+    page = build_page(reporter, METADATA, 200_000_000, [video])
+    shared = [(fn.concurrency_id, fn.concurrency_limit) for fn in page.fns.values()]
+    assert shared == [("look", 1)] * 2
+    assert page.delete_cache == (600, 3600)

@@ -43,6 +43,8 @@ def test_a_report_grows_by_time_line_and_heat_map(video, tmp_path, monkeypatch):
     assert second.timeline.startswith(str(tmp_path))
     assert third.heat.size == (4 * 80, 64)
     assert calls == [("scan", video), ("explain", "a model", (4, 64, 80, 3))]
+    other = reports(VideoReporter(predictor, tmp_path, 60), video)[1]
+    assert other.timeline != second.timeline
 
 
 def test_the_scan_the_time_line_and_the_explanation_of_a_model(video, tmp_path):
