@@ -64,12 +64,14 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--neighbours compares videos: leave out --per_clip")
     from mvit_tf.cli.predict import num_workers, tell_inputs
     from mvit_tf.data.video.decode_workers import DecodeWorkers
-    from mvit_tf.prediction.features import check_file_name, extract_features
+    from mvit_tf.prediction.features import check_file_name, check_local_file, extract_features
     from mvit_tf.prediction.inputs import find_inputs
     from mvit_tf.prediction.neighbours import plot_neighbours
     from mvit_tf.urls import without_secrets
 
     check_file_name(arguments.output)
+    if arguments.neighbours:
+        check_local_file(arguments.neighbours)
     predictor, sources = open_model(arguments)
     metadata = predictor.metadata
     inputs = find_inputs(

@@ -13,9 +13,13 @@ signal cuts them off.
 """
 
 import argparse
+import signal
+from collections.abc import Callable
 
 from mvit_tf.cli.arguments import positive_int, positive_number
 from mvit_tf.cli.plan import bytes_of
+from mvit_tf.cli.startup import interrupted_by
+from mvit_tf.interruption import Interrupted
 
 NAME = "serve"
 SUMMARY = "a small HTTP server: videos in, classes out"
@@ -23,7 +27,7 @@ SUMMARY = "a small HTTP server: videos in, classes out"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model directory, an export or .keras")
-    add_address(parser, 8000)
+    add_address(parser, 8000, time_limit="in which a request has to be done, its upload included")
     parser.add_argument(
         "--max_batch_size",
         type=positive_int,
@@ -53,8 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_address(parser: argparse.ArgumentParser, port: int) -> None:
-    """The arguments that `mvit web` has too."""
+def add_address(parser: argparse.ArgumentParser, port: int, *, time_limit: str) -> None:
+    """The arguments that `mvit web` has too.
+
+    Args:
+        parser: to add them to.
+        port: by default.
+        time_limit: what has to be done in it.
+    """
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine only)"
     )
@@ -71,11 +81,26 @@ def add_address(parser: argparse.ArgumentParser, port: int) -> None:
         type=positive_number,
         default=120.0,
         metavar="SECONDS",
-        help="in which a request has to be done, its upload included (120)",
+        help=f"{time_limit} (120)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return until_terminated(lambda: _run(arguments))
+
+
+def until_terminated(work: Callable[[], int]) -> int:
+    """What `work` returns; 0 where SIGTERM comes before it serves, after it has tidied up."""
+    try:
+        with interrupted_by(signal.SIGTERM):
+            return work()
+    except Interrupted as interruption:
+        if interruption.number != signal.SIGTERM:
+            raise
+        return 0
+
+
+def _run(arguments):
     from mvit_tf.server.extras import require_packages
     from mvit_tf.server.limits import ServerLimits
     from mvit_tf.server.running import (

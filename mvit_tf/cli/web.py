@@ -10,7 +10,7 @@ status 130) or SIGTERM (0).
 
 import argparse
 
-from mvit_tf.cli.serve import add_address
+from mvit_tf.cli.serve import add_address, until_terminated
 
 NAME = "web"
 SUMMARY = "a page in the browser: drop a video, see its classes, time line and heat map"
@@ -20,11 +20,19 @@ _VISITORS = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model directory, an export or .keras")
-    add_address(parser, 7860)
+    add_address(
+        parser,
+        7860,
+        time_limit="after which a video is decoded no further; its upload takes what it takes",
+    )
     parser.add_argument("--examples", metavar="FOLDER", help="videos for a gallery on the page")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return until_terminated(lambda: _run(arguments))
+
+
+def _run(arguments):
     import tempfile
     from pathlib import Path
 

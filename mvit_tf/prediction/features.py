@@ -5,6 +5,7 @@ model and layer it is of, followed by a `tf.train.Example` for each video. A run
 again goes on with it.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from mvit_tf.data.remote import file_size
 from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
 from mvit_tf.export.predictor import POOLED, VideoPredictor
-from mvit_tf.files import printable, write_atomically
+from mvit_tf.files import one_line, printable, write_atomically
 from mvit_tf.prediction.inputs import VideoInput
 from mvit_tf.prediction.videos import of_each_video
 from mvit_tf.urls import absolute, is_url, without_secrets
@@ -87,7 +88,9 @@ def extract_features(
     file = check_file_name(file)
     partial = _PartialFile(Path(f"{file}.partial"), _identity(predictor, layer, per_clip))
     done, total = partial.rows, len(videos)
-    left = [video for video in videos if _key(video) not in done]
+    # Once for each: of a URL its server is asked, and a file may change meanwhile.
+    keys = {video: _key(video) for video in dict.fromkeys(videos)}
+    left = [video for video in videos if keys[video] not in done]
 
     def compute(video, workers):
         context = predictor.prepared_clips(video.path, segment=video.segment, workers=workers)
@@ -103,10 +106,12 @@ def extract_features(
             if error is not None:
                 on_failure(error)
             else:
-                partial.add(_key(video), rows)
+                partial.add(keys[video], rows)
             on_progress(number, total)
-    found = _gathered(videos, partial.rows, layer, per_clip)
-    write_atomically(file, lambda temporary: _write(temporary, found))
+    rows = {video: partial.rows.get(key) for video, key in keys.items()}
+    found = _gathered(videos, rows, layer, per_clip)
+    with _written(file):
+        write_atomically(file, lambda temporary: _write(temporary, found))
     partial.remove()
     return found
 
@@ -117,16 +122,38 @@ def check_file_name(file: str | os.PathLike) -> Path:
     Raises:
         UserError: its suffix says no format, or there is no such folder.
     """
-    if is_url(file):
-        raise UserError(f"{without_secrets(os.fspath(file))}: give a file of this machine")
-    file = Path(file)
-    if file.suffix not in SUFFIXES:
+    suffix = Path(file).suffix
+    if not is_url(file) and suffix not in SUFFIXES:
         raise UserError(
             f"{file}: the name must end in {' or '.join(SUFFIXES)}, which is the format"
         )
+    return check_local_file(file)
+
+
+def check_local_file(file: str | os.PathLike) -> Path:
+    """The path of a file to write on this machine.
+
+    Raises:
+        UserError: it is a URL or a folder, or there is no such folder.
+    """
+    if is_url(file):
+        raise UserError(f"{without_secrets(os.fspath(file))}: give a file of this machine")
+    file = Path(file)
     if not file.absolute().parent.is_dir():
         raise UserError(f"{file}: there is no folder {file.absolute().parent}")
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder")
     return file
+
+
+@contextlib.contextmanager
+def _written(path):
+    """What keeps a file from being written, in one line."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "message", error)
+        raise UserError(f"{path} cannot be written: {one_line(str(reason))}") from None
 
 
 def _key(video):
@@ -172,7 +199,7 @@ class _PartialFile:
         self._read()
 
     def __enter__(self):
-        try:
+        with _written(self._path):
             # Written anew, as the last record of a killed run may be cut off.
             self._writer = tf.io.TFRecordWriter(f"{self._path}.new")
             self._writer.write(json.dumps(self._identity).encode())
@@ -180,8 +207,6 @@ class _PartialFile:
                 self._write(key, rows)
             self._writer.flush()
             os.replace(f"{self._path}.new", self._path)
-        except (OSError, tf.errors.OpError) as error:
-            raise UserError(f"{self._path} cannot be written: {error}") from None
         return self
 
     def __exit__(self, *error):
@@ -189,8 +214,9 @@ class _PartialFile:
 
     def add(self, key, rows):
         self.rows[key] = rows
-        self._write(key, rows)
-        self._writer.flush()
+        with _written(self._path):
+            self._write(key, rows)
+            self._writer.flush()
 
     def remove(self):
         self._path.unlink(missing_ok=True)
@@ -232,7 +258,7 @@ def _same(one, other):
 def _gathered(videos, rows_of, layer, per_clip):
     names, rows, clips, segments = [], [], [], []
     for video in videos:
-        own = rows_of.get(_key(video))
+        own = rows_of[video]
         if own is None:
             continue
         names += [printable(without_secrets(video.path))] * len(own)

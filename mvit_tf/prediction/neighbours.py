@@ -75,7 +75,7 @@ def plot_neighbours(
         num_queries, num_neighbours: rows, and strips beside the query, at most.
 
     Raises:
-        UserError: there are less than two videos.
+        UserError: there are less than two videos, or the file cannot be written.
     """
     if len(names) < 2:
         raise UserError(f"{len(names)} video has no neighbours: give two at least")
@@ -102,7 +102,10 @@ def plot_neighbours(
                 before + titles[index], color=_INK, fontsize=7, loc="left", pad=2,
                 fontfamily=fonts, parse_math=False, fontweight="normal" if before else "bold",
             )  # fmt: skip
-    write_figure(figure, file)
+    try:
+        write_figure(figure, file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror or error}") from None
 
 
 def _strip(path, workers):

@@ -81,8 +81,14 @@ def write_spans_json(scan: VideoScan, file: str | os.PathLike) -> None:
 
 
 def _write_files(scan, start, workers):
-    write_spans_json(scan, f"{start}.spans.json")
-    plot_timeline(scan, f"{start}.timeline.png")
+    for write, file in (
+        (write_spans_json, f"{start}.spans.json"),
+        (plot_timeline, f"{start}.timeline.png"),
+    ):
+        try:
+            write(scan, file)
+        except OSError as error:
+            raise UserError(f"{file} cannot be written: {error.strerror or error}") from None
     with progress("annotated frames") as show:
         annotate_video(scan, f"{start}.annotated.mp4", workers=workers, on_progress=show)
 

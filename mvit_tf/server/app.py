@@ -173,18 +173,10 @@ class _Handling:
                     {"Retry-After": str(self._retry_after())},
                 ),
             )
-        with self._place(), uploads.upload_folder(self._folder) as folder:
-            try:
+        with self._place(), contextlib.ExitStack() as context:
+            with _room_for_uploads():
+                folder = context.enter_context(uploads.upload_folder(self._folder))
                 method, *arguments = await save(folder, deadline)
-            except OSError as error:
-                if is_disk_full(error):
-                    raise RequestError(
-                        503,
-                        "disk_full",
-                        "the server has no room for uploads",
-                        {"Retry-After": "30"},
-                    ) from error
-                raise
             uploaded = time.monotonic()
             found = await self._run(request, deadline, method, *arguments)
         done = time.monotonic()
@@ -225,6 +217,18 @@ class _Handling:
             cancelled.set()
             gone.cancel()
             work.cancel()
+
+
+@contextlib.contextmanager
+def _room_for_uploads():
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise RequestError(
+                503, "disk_full", "the server has no room for uploads", {"Retry-After": "30"}
+            ) from error
+        raise
 
 
 async def _disconnected(request):

@@ -18,6 +18,9 @@ _CLASSES_SHOWN = 5
 _MOST_EXAMPLES = 24
 # Visitors that wait while another's video is looked at.
 _MOST_WAITING = 16
+# Seconds: how often files are deleted, and how old they are then.
+_DELETE_EVERY, _DELETE_AFTER = 600, 3600
+_DELETED = "deleted within about an hour, or when the server ends"
 
 
 def prepare_gradio(folder: Path) -> None:
@@ -75,10 +78,14 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
     def look_at_example(event: gr.SelectData):
         yield from look(str(examples[event.index]))
 
-    with gr.Blocks(title=f"mvit web: {metadata.model_name}", analytics_enabled=False) as page:
+    with gr.Blocks(
+        title=f"mvit web: {metadata.model_name}",
+        analytics_enabled=False,
+        delete_cache=(_DELETE_EVERY, _DELETE_AFTER),
+    ) as page:
         name = html.escape(metadata.model_name)
         gr.Markdown(f"# {name}\n{len(metadata.class_names)} classes. Drop a video of at most "
-                    f"{format_size(max_upload)}; it is deleted when the page ends.")  # fmt: skip
+                    f"{format_size(max_upload)}; it is {_DELETED}.")  # fmt: skip
         with gr.Row():
             with gr.Column(scale=1):
                 video = gr.Video(label="Video", sources=["upload"], include_audio=True, height=280)
@@ -109,7 +116,14 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
                     buttons=_BUTTONS,
                 )  # fmt: skip
             )
-        options = {"outputs": outputs, "show_progress_on": status, "api_visibility": "private"}
+        options = {
+            "outputs": outputs,
+            "show_progress_on": status,
+            "api_visibility": "private",
+            # One video at a time, dropped or of the gallery: the two functions share a queue.
+            "concurrency_id": "look",
+            "concurrency_limit": 1,
+        }
         video.upload(look, inputs=video, **options)
         if examples:
             pictures = [(reporter.thumbnail(str(path)), path.name) for path in examples]
@@ -124,7 +138,31 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
                 if picture is not None
             ]
             gallery.select(look_at_example, inputs=None, **options)
+    for block in page.blocks.values():
+        _refuse_addresses(block)
     return page.queue(max_size=_MOST_WAITING, default_concurrency_limit=1)
+
+
+def _refuse_addresses(block):
+    """Keeps a block from fetching what a visitor names: Gradio would, of any size."""
+    import gradio as gr
+
+    move, async_move = block.move_resource_to_block_cache, block.async_move_resource_to_block_cache
+
+    def check(path):
+        if str(path).lower().startswith(("http://", "https://")):
+            raise gr.Error("send a file, not an address", print_exception=False)
+
+    def move_file(path):
+        check(path)
+        return move(path)
+
+    async def async_move_file(path):
+        check(path)
+        return await async_move(path)
+
+    block.move_resource_to_block_cache = move_file
+    block.async_move_resource_to_block_cache = async_move_file
 
 
 def page_application(page, max_upload: int):

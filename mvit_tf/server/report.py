@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +48,7 @@ class VideoReporter:
 
     Args:
         predictor: VideoPredictor.
-        folder: for the pictures.
+        folder: for the time lines; what shows them deletes them.
         time_limit: seconds for each video.
     """
 
@@ -122,9 +124,12 @@ class VideoReporter:
         from mvit_tf.prediction.scan import scan_video
         from mvit_tf.prediction.timeline import plot_timeline
 
-        file = self._folder / f"timeline-{threading.get_ident()}.png"
-        plot_timeline(scan_video(self._predictor, path, workers=workers), file)
-        report.timeline = str(file)
+        scan = scan_video(self._predictor, path, workers=workers)
+        # One name for each report: the page may still have to send another's.
+        descriptor, file = tempfile.mkstemp(".png", "timeline-", self._folder)
+        os.close(descriptor)
+        plot_timeline(scan, file)
+        report.timeline = file
 
     def _explain(self, report, clip):
         from mvit_tf.explain import explain_clip

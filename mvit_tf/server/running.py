@@ -21,7 +21,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket bound to an address; of port 0, to any that is free.
+    """A socket that listens on an address; of port 0, on any that is free.
+
+    Who connects waits until the server answers. Two that are only bound could share a port, which
+    the second would be told no sooner than when it is to answer.
 
     Raises:
         UserError: it is taken, or not this machine's.
@@ -36,6 +39,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen()
         except BaseException:
             listener.close()
             raise

@@ -1,5 +1,6 @@
 """Embeddings: from models and exports, resumed, and their neighbours."""
 
+import errno
 import types
 
 import numpy as np
@@ -14,6 +15,7 @@ from mvit_tf.data.video.decode_workers import DecodeWorkers
 from mvit_tf.errors import UserError
 from mvit_tf.export.predictor import ModelPredictor, SavedModelPredictor
 from mvit_tf.export.saved_model import export_model
+from mvit_tf.prediction import features as features_module
 from mvit_tf.prediction.features import VideoFeatures, extract_features
 from mvit_tf.prediction.inputs import VideoInput
 from mvit_tf.prediction.neighbours import nearest_by_cosine, plot_neighbours
@@ -159,3 +161,36 @@ def test_features_on_the_command_line(videos, tmp_path, capsys):
     assert "bad.mp4: the file is empty" in printed.err
     assert main([*command, "--output", str(tmp_path / "f.csv")]) == 2
     assert "must end in .npz or .tfrecord" in capsys.readouterr().err
+    for sheet, reason in (
+        (tmp_path / "none" / "sheet.png", f"there is no folder {tmp_path / 'none'}"),
+        ("s3://bucket/sheet.png", "give a file of this machine"),
+        (tmp_path, "is a folder"),
+    ):
+        assert main([*command, "--output", str(output), "--neighbours", str(sheet)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"error: {sheet}: {reason}"
+
+
+def test_each_video_is_asked_once_what_it_is_now(videos, tmp_path, monkeypatch):
+    asked = []
+    key = features_module._key
+    monkeypatch.setattr(features_module, "_key", lambda v: asked.append(v) or key(v))
+    extract_features(ColourPredictor(), [*videos, videos[0]], tmp_path / "f.npz")
+    assert asked == videos
+
+
+def test_what_cannot_be_written_is_one_line(videos, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    file = tmp_path / "f.npz"
+    with pytest.raises(UserError, match=f"^{file} cannot be written: No space left on device$"):
+        extract_features(ColourPredictor(), videos, file)
+    assert (tmp_path / "f.npz.partial").is_file()
+    found = np.eye(2, 3, dtype=np.float32)
+    monkeypatch.setattr("mvit_tf.prediction.neighbours.write_figure", full)
+    with DecodeWorkers(1) as workers, pytest.raises(UserError, match="sheet.png cannot be written"):
+        plot_neighbours(
+            [video.path for video in videos[:2]], found, tmp_path / "sheet.png", workers=workers
+        )

@@ -210,6 +210,11 @@ def test_spans_on_the_command_line(video, tmp_path, capsys, monkeypatch):
         "colours.annotated.mp4", "colours.spans.json", "colours.timeline.png",
     ]  # fmt: skip
     assert json.loads((output / "colours.spans.json").read_text()) == good
+    (output / "colours.timeline.png").unlink()
+    (output / "colours.timeline.png").mkdir()
+    assert main(["predict", "m", video, "--spans", "--output", str(output)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: {output}/colours.timeline.png cannot be written: Is a dir")
     names = set()
     assert [span_files._free_name(p, names) for p in ("a/x.mp4", "b/x.avi")] == ["x", "x-2"]
     assert main(["predict", "m", video, "--stride", "1"]) == 2

@@ -19,7 +19,7 @@ def stand_in(patch, *, scan_error=None):
     """Puts them into `sys.modules`; returns a list of what they are called with."""
     calls = []
 
-    def scan_video(predictor, path, *, stride=None, threshold=0.5, workers=None):
+    def scan_video(predictor, path, *, stride=None, threshold=0.5, workers=None, on_progress=None):
         calls.append(("scan", path))
         if scan_error:
             raise DecodeError(path, "decode_error", scan_error)
@@ -29,7 +29,7 @@ def stand_in(patch, *, scan_error=None):
         assert scan == "scanned"
         Image.new("RGB", (600, 150), "steelblue").save(file)
 
-    def explain_clip(model, frames, *, method="rollout", class_index=None):
+    def explain_clip(model, frames, *, method="relevance", class_index=None):
         calls.append(("explain", model, frames.shape))
         return frames
 

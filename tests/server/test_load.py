@@ -13,6 +13,7 @@ for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "
 
 from benchmarks.serve_load import format_load, measure, server_process, tiny_export  # noqa: E402
 from mvit_tf.cli.main import main  # noqa: E402
+from mvit_tf.server.running import listening_socket  # noqa: E402
 from tests.data.videos import write_numbered  # noqa: E402
 from tests.server.running_server import Client, MeanColour, running  # noqa: E402
 
@@ -54,7 +55,7 @@ def test_sigterm_lets_requests_end_and_takes_no_new_ones(video, tmp_path):
         client.wait_for("mvit_requests_in_work", 1)
         process.send_signal(signal.SIGTERM)
         end = time.monotonic() + 60
-        with pytest.raises(ConnectionRefusedError):
+        with pytest.raises(ConnectionError):
             while time.monotonic() < end:
                 client.ask("GET", "/livez")
                 time.sleep(0.05)
@@ -90,5 +91,36 @@ def test_mistakes_are_said_in_one_line(tmp_path, capsys):
         assert main(["serve", str(tmp_path), "--port", str(port)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: cannot listen on --host=127.0.0.1 --port={port}: ")
+    with listening_socket("127.0.0.1", 0) as first:  # Whose model is still being loaded.
+        port = first.getsockname()[1]
+        assert main(["serve", str(tmp_path), "--port", str(port)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: cannot listen on --host=127.0.0.1 --port={port}: ")
     assert main(["serve", str(tmp_path), "--max_wait_ms", "-1"]) == 2
     assert "--max_wait_ms must lie between 0 and 60000, got -1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "web"])
+def test_sigterm_while_the_model_loads_leaves_no_folder(command, tmp_path, monkeypatch):
+    if command == "web":
+        pytest.importorskip("gradio", reason="needs the extra `web`")
+    begun = []
+
+    def terminated(*_):
+        begun.extend(path.name for path in tmp_path.iterdir())
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
+        monkeypatch.setenv(name, "")
+    if command == "serve":
+        monkeypatch.setattr("mvit_tf.export.predictor.open_predictor", lambda _: MeanColour())
+        monkeypatch.setattr("mvit_tf.server.service.PredictionService.warm_up", terminated)
+    else:
+        monkeypatch.setattr("mvit_tf.export.predictor.open_predictor", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main([command, "model", "--port", "0"]) == 0
+    assert [name.startswith(f"mvit_{command}_") for name in begun] == [True]
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -4,14 +4,17 @@ import copy
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mvit_tf.data.clips import clip_parts, whole_clips
 from mvit_tf.errors import UserError
+from mvit_tf.export.predictor import ModelPredictor
 from mvit_tf.server import report as report_module
 from mvit_tf.server.page import example_videos
 from mvit_tf.server.report import VideoReporter
 from tests.data.video import decoder_functions
 from tests.data.videos import write_audio, write_numbered
+from tests.explain import tiny
 from tests.server.page_parts import stand_in
 from tests.server.running_server import CLASS_NAMES, METADATA, MeanColour
 
@@ -40,6 +43,19 @@ def test_a_report_grows_by_time_line_and_heat_map(video, tmp_path, monkeypatch):
     assert second.timeline.startswith(str(tmp_path))
     assert third.heat.size == (4 * 80, 64)
     assert calls == [("scan", video), ("explain", "a model", (4, 64, 80, 3))]
+    other = reports(VideoReporter(predictor, tmp_path, 60), video)[1]
+    assert other.timeline != second.timeline
+
+
+def test_the_scan_the_time_line_and_the_explanation_of_a_model(video, tmp_path):
+    predictor = ModelPredictor(tiny.tiny_model("v2"), num_clips=1)
+    reporter = VideoReporter(predictor, tmp_path, 120)
+    assert reporter.explains
+    first, second, third = reports(reporter, video)
+    assert not third.failed and sorted(first.classes) == sorted(tiny.CLASS_NAMES)
+    with Image.open(second.timeline) as picture:
+        assert picture.format == "PNG" and picture.width > 600
+    assert third.heat.width > third.heat.height > 0
 
 
 def test_an_export_has_no_heat_map_and_what_fails_later_keeps_the_classes(

@@ -1,9 +1,11 @@
 """`mvit serve` over real HTTP: its answers, what it refuses, and its limits."""
 
+import errno
 import io
 import json
 import socket
 import struct
+import tempfile
 import threading
 import time
 
@@ -108,7 +110,11 @@ def test_images_of_a_form_are_the_frames_in_order(client):
 
 
 def huge_header(shape):
-    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return with_header(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}")
+
+
+def with_header(header):
+    header = header.encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n" + bytes(12)
 
 
@@ -141,6 +147,8 @@ def bad_requests(video, folder):
         "overflowing shape": (
             "/predict_frames", huge_header((2**32, 2**32, 2**32, 3)), {}, 422, "bad_frames",
         ),
+        "deep header": ("/predict_frames", with_header("-" * 9000 + "1"), {}, 422, "bad_frames"),
+        "open header": ("/predict_frames", with_header("(" * 9000), {}, 422, "bad_frames"),
         "array for a form": ("/predict", npy(frames()), {}, 422, "container_error"),
     }  # fmt: skip
 
@@ -158,6 +166,31 @@ def test_bad_requests_are_refused_with_the_reason_and_the_next_is_answered(
         assert client.post("/predict", video.read_bytes())[0] == 200, name
     assert left_over(uploads) == []
     assert client.metric(IN_WORK) == 0
+
+
+def test_a_full_disk_is_said(client, video, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mvit_tf.server.uploads.tempfile.mkdtemp", full)
+        status, answer = client.post("/predict", video.read_bytes())
+    assert (status, answer["error"]["kind"]) == (503, "disk_full")
+    assert client.post("/predict", video.read_bytes())[0] == 200
+
+
+def test_the_files_of_a_form_are_held_on_disk(client, monkeypatch):
+    rolled = []
+    roll = tempfile.SpooledTemporaryFile.rollover
+
+    def rollover(file):
+        rolled.append(file)
+        roll(file)
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", rollover)
+    files = [("frames", f"{number}.png", bytes(20_000)) for number in range(4)]
+    assert client.post("/predict_frames", *form(files))[0] == 422
+    assert len(rolled) == 4
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(client, uploads):
