@@ -156,8 +156,8 @@ def _signature_table(signatures):
     lines = [
         "## Signatures",
         "",
-        f"B and, of the inputs, T are at least 1; H and W are {MIN_SIDE} to {MAX_SIDE}. A request "
-        f"holds {MAX_REQUEST_BYTES / 2**30:g} GiB of frames at most.",
+        f"B and T are at least 1, H and W {MIN_SIDE} to {MAX_SIDE}; a request holds "
+        f"{MAX_REQUEST_BYTES / 2**30:g} GiB of frames at most.",
         "",
         "| signature | | name | type | shape |",
         "|---|---|---|---|---|",
