@@ -1,8 +1,8 @@
 """Draws where in videos a model found the evidence for a class.
 
-MODEL is a model directory of training (its best checkpoint) or a .keras file. A named model with
-weights goes without it: --model NAME --weights SET. A SavedModel cannot be explained: it no longer
-has the layers.
+MODEL is a model directory of training (its best checkpoint), a .keras file or a preset (also
+hf://user/name). A named model with weights goes without it: --model NAME --weights SET. An export
+cannot be explained: it no longer has the layers.
 
 Of each video the clip in its middle is explained, or the one from --start on. FOLDER gets a
 picture of its frames, each with its heat below it (NAME_heat.png), and a video with both side by

@@ -17,9 +17,13 @@ from pathlib import Path
 from absl import logging
 
 from mvit_tf.cli.arguments import positive_int
+from mvit_tf.cli.startup import interrupted_by
 from mvit_tf.cli.train import add_experiment_flags, run_experiment
 from mvit_tf.errors import UserError
 from mvit_tf.export.formats.names import DTYPES, FORMATS, SAVED_MODEL, check_dtype
+from mvit_tf.interruption import STOP_SIGNALS, Interrupted
+from mvit_tf.remote_path import as_path, reached
+from mvit_tf.urls import is_url
 
 NAME = "export"
 SUMMARY = "a trained or published model as a SavedModel, for LiteRT, ONNX or OpenVINO"
@@ -88,30 +92,44 @@ def run(arguments: argparse.Namespace) -> int | None:
         command = ["mvit", *sys.argv[1:]]
         return run_experiment("export", arguments, command, **_serving_options(arguments))
 
+    try:
+        with interrupted_by(*STOP_SIGNALS):
+            _export(arguments)
+    except Interrupted as error:
+        print("\ninterrupted; the same command starts again", file=sys.stderr)
+        return error.exit_status
+    return None
+
+
+def _export(arguments):
+    """What does not go by the modes of training."""
     model, options = _model_and_options(arguments)
     if arguments.compare is not None:
-        return _compare(arguments, model, options)
+        _compare(arguments, model, options)
+        return
+    output = arguments.output
     if _as_saved_model(arguments):
         from mvit_tf.export.saved_model import export_model
 
-        target = export_model(model, arguments.output, **options, **_serving_options(arguments))
+        with reached(as_path(output)):
+            target = export_model(model, output, **options, **_serving_options(arguments))
     else:
         from mvit_tf.export.formats.export import default_output, export_format
 
         dtype = arguments.dtype or "float32"
-        output = arguments.output
         if output is None:
             output = default_output(arguments.model_dir, arguments.format, dtype)
-        target = export_format(
-            model,
-            output,
-            arguments.format,
-            dtype=dtype,
-            batch_size=arguments.batch_size or 1,
-            **options,
-        )
+        with reached(as_path(output)):
+            target = export_format(
+                model,
+                output,
+                arguments.format,
+                dtype=dtype,
+                batch_size=arguments.batch_size or 1,
+                **options,
+                **_serving_options(arguments),
+            )
     logging.info(f"exported    {arguments.model or arguments.model_dir} to {target}")
-    return None
 
 
 def _check(arguments):
@@ -134,9 +152,11 @@ def _check(arguments):
             raise UserError("--format does not go with --compare, which makes all of them")
     if arguments.format == SAVED_MODEL:
         _refuse(arguments, ("batch_size",), "goes with --format litert, onnx or openvino")
+    if arguments.compare is not None or arguments.format != SAVED_MODEL:
+        _refuse(arguments, ("model_name",), "goes with a SavedModel")
     if not _as_saved_model(arguments):
-        names = ("views_in_graph", "model_name")
-        _refuse(arguments, names, "goes with a SavedModel in the model's own dtype")
+        why = "goes with a SavedModel in the model's own dtype"
+        _refuse(arguments, ("views_in_graph",), why)
     if arguments.dtype is not None:
         check_dtype(arguments.format, arguments.dtype)
 
@@ -153,6 +173,11 @@ def _model_and_options(arguments):
 
         return create_model(arguments.model, weights=arguments.weights), {}
 
+    with reached(as_path(arguments.model_dir)):
+        return _trained_model(arguments)
+
+
+def _trained_model(arguments):
     from mvit_tf.cli.configs import find_config
     from mvit_tf.training.experiments.experiment import load_experiment
     from mvit_tf.training.storage.model_directory import ModelDirectory
@@ -195,8 +220,9 @@ def _videos(paths, *, images):
     from mvit_tf.data.lists.entries import is_image, is_video
 
     wanted, kind = (is_image, "image") if images else (is_video, "video")
-    for path in map(Path, paths):
-        if not path.is_dir():
+    for path in paths:
+        path = path if is_url(path) else Path(path)
+        if is_url(path) or not path.is_dir():
             yield path
             continue
         found = sorted(file for file in path.rglob("*") if wanted(file.name))

@@ -5,7 +5,8 @@
   mvit predict MODEL --live /dev/video0
 
 MODEL is a model directory of training (its best checkpoint), an export directory or one version
-of it, or a .keras file. A named model with weights goes without it: --model NAME --weights SET.
+of it, an export for LiteRT, ONNX Runtime or OpenVINO, a .keras file, or a preset (also
+hf://user/name). A named model with weights goes without it: --model NAME --weights SET.
 
 Of a folder the videos in it are taken, of a list those it names; if the list has labels too, the
 accuracy is printed at the end. "-" reads paths from standard input, one a line.

@@ -1,6 +1,7 @@
 """Answers requests over HTTP with the classes of the videos they send.
 
-MODEL is what `mvit predict` takes: a model directory of training, an export or a .keras file.
+MODEL is what `mvit predict` takes: a model directory of training, an export, a .keras file, a
+preset (also hf://user/name), or an export for LiteRT, ONNX Runtime or OpenVINO.
 
   mvit serve runs/mine/export
   curl --data-binary @video.mp4 http://127.0.0.1:8000/predict
@@ -26,7 +27,7 @@ SUMMARY = "a small HTTP server: videos in, classes out"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model directory, an export or .keras")
+    add_model(parser)
     add_address(parser, 8000, time_limit="in which a request has to be done, its upload included")
     parser.add_argument(
         "--max_batch_size",
@@ -54,6 +55,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         help="processes that decode (one a processor, 8 at most)",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The model that `mvit web` takes too."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a model directory, an export, a .keras file, a preset (also hf://user/name), or an "
+        "export for LiteRT, ONNX Runtime or OpenVINO",
     )
 
 

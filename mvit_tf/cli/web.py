@@ -1,6 +1,7 @@
 """A page in the browser: drop a video, see what the model makes of it.
 
-MODEL is what `mvit predict` takes: a model directory of training, an export or a .keras file.
+MODEL is what `mvit predict` takes: a model directory of training, an export, a .keras file, a
+preset (also hf://user/name), or an export for LiteRT, ONNX Runtime or OpenVINO.
 The page shows the most probable classes, the frames that were used, the classes along the video
 and, of a Keras model (not of an export), which parts of the frames mattered.
 
@@ -10,7 +11,7 @@ status 130) or SIGTERM (0).
 
 import argparse
 
-from mvit_tf.cli.serve import add_address, until_terminated
+from mvit_tf.cli.serve import add_address, add_model, until_terminated
 
 NAME = "web"
 SUMMARY = "a page in the browser: drop a video, see its classes, time line and heat map"
@@ -19,7 +20,7 @@ _VISITORS = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model directory, an export or .keras")
+    add_model(parser)
     add_address(
         parser,
         7860,

@@ -18,6 +18,7 @@ from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import evaluation_preprocess, temporal_subsample
 from mvit_tf.data.video.decode_workers import DecodeWorkers, in_this_process
 from mvit_tf.errors import UserError
+from mvit_tf.export import requests
 from mvit_tf.export.formats.artefact import find_artefact
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
 from mvit_tf.export.signatures import CROPPED, SIGNATURE
@@ -90,7 +91,7 @@ class VideoPredictor:
             float32 (B, K), in the order of `metadata.class_names`.
 
         Raises:
-            UserError: other frames.
+            UserError: other frames, or frames that the export refuses.
         """
         frames = np.asarray(frames)
         if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[-1] != 3 or not frames.size:
@@ -316,7 +317,11 @@ class SavedModelPredictor(VideoPredictor):
         return whole_clips(decoded)
 
     def _probabilities(self, frames):
-        return self._answer(self._serve, frames)["probabilities"].numpy()
+        # What the graph takes in one request; a clip that is more alone is refused by it.
+        most = max(requests.MAX_REQUEST_BYTES // max(frames[:1].nbytes, 1), 1)
+        parts = [frames[start : start + most] for start in range(0, len(frames), most)]
+        answers = [self._answer(self._serve, part)["probabilities"].numpy() for part in parts]
+        return np.concatenate(answers)
 
     def _features(self, clips, layer):
         signature = self._loaded.signatures.get(_FEATURES_SIGNATURE)
@@ -331,9 +336,18 @@ class SavedModelPredictor(VideoPredictor):
         return answer[layer].numpy()
 
     def _answer(self, signature, frames):
-        if self.metadata.image:
-            return signature(images=tf.constant(frames[:, 0]))
-        return signature(frames=tf.constant(frames))
+        try:
+            if self.metadata.image:
+                return signature(images=tf.constant(frames[:, 0]))
+            return signature(frames=tf.constant(frames))
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(f"the export refuses these frames: {_refusal(error)}") from None
+
+
+def _refusal(error):
+    """What `requests.require` said, in one line, without TensorFlow's words around it."""
+    *_, said = str(error.message).split("assertion failed: ")
+    return (said.strip().splitlines() or ["without a reason"])[0]
 
 
 def _unknown_layer(layer, known):

@@ -6,7 +6,7 @@ anything is computed or allocated from them.
 
 import tensorflow as tf
 
-from mvit_tf.data.records.examples import FRAMES
+from mvit_tf.data.records.examples import FRAME_RATE, FRAMES
 from mvit_tf.data.transforms import resized_size
 
 MIN_SIDE, MAX_SIDE = 8, 2**16  # pixels
@@ -14,6 +14,8 @@ MAX_REQUEST_BYTES = 2**31
 # Frames after the resize, float32, before the crop: a frame of 8 x 9000 becomes 75 million pixels.
 MAX_RESIZED_BYTES = 2**32
 MAX_JPEG_PIXELS = 2**25  # 7680 x 4320
+_MAX_FPS = 100_000
+_RATE = f"frames a second, above 0 and at most {_MAX_FPS}"
 _PIXEL_BYTES = 12.0  # Three channels, float32.
 _JPEG_START = b"\xff\xd8\xff"
 
@@ -181,14 +183,28 @@ def require_frame_rates(fps, frames):
         [
             (one_each, "fps must be one number for each video; got the shape", shape),
             (
-                tf.reduce_all((fps > 0) & (fps <= 1e5)),
-                "fps must be frames a second, above 0 and at most 100000; got",
+                tf.reduce_all((fps > 0) & (fps <= _MAX_FPS)),
+                f"fps must be {_RATE}; got",
                 fps,
             ),
         ],
         fps,
     )
     return tf.ensure_shape(fps, [None])
+
+
+def require_example_rate(rates, example, default):
+    """The frame rate of an example, a float64 scalar.
+
+    Args:
+        rates: float32 tensor (n,), those that the example has.
+        example: int scalar, its place in the request.
+        default: float, that of an example without one.
+    """
+    holds = (tf.size(rates) <= 1) & tf.reduce_all((rates > 0) & (rates <= _MAX_FPS))
+    said = f"{FRAME_RATE} must be one number of {_RATE}; example"
+    rates = require([(holds, said, example, "has", rates)], rates)
+    return tf.concat([tf.cast(rates, tf.float64), [default]], axis=0)[0]
 
 
 def _fits_after_resize(height, width, count, preprocessing):

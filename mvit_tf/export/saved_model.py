@@ -6,8 +6,8 @@
 
 The versions are integers, as TF Serving wants them. The signature `serving_default`:
 
-    frames: uint8 [B, T, H, W, 3], any B, T, H and W, RGB; of an image model
-            images: uint8 [B, H, W, 3]
+    frames: uint8 [B, T, H, W, 3], RGB, B and T from 1, H and W of 8 to 65536, 2 GiB at most; of
+            an image model images: uint8 [B, H, W, 3]
     -> probabilities: float32 [B, K], adding up to 1 unless the model is a multi-label one
        logits:        float32 [B, K]
        classes:       string [B, K], the class names in the order of the columns

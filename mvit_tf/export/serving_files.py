@@ -10,6 +10,7 @@ import tensorflow as tf
 from mvit_tf.data.records.examples import FRAME_RATE, FRAMES
 from mvit_tf.errors import UserError
 from mvit_tf.export.metadata import ExportMetadata
+from mvit_tf.export.requests import MAX_REQUEST_BYTES, MAX_SIDE, MIN_SIDE
 from mvit_tf.export.signatures import EXAMPLES, SIGNATURE, VIDEO_EXAMPLES, Signature
 from mvit_tf.files import one_line, write_text_atomically
 from mvit_tf.remote_path import RemotePath, as_path
@@ -52,6 +53,7 @@ def batch_sizes(metadata: ExportMetadata) -> list[int]:
     """The sizes of batches that a server makes of requests: powers of two."""
     height, width = metadata.preprocessing.size
     clip = metadata.sampling.num_frames * height * width * 3 * 4
+    clip *= metadata.num_crops if metadata.views_in_graph else 1
     sizes = [1]
     while sizes[-1] < _LARGEST_BATCH and 2 * sizes[-1] * clip <= _BATCH_BYTES:
         sizes.append(2 * sizes[-1])
@@ -154,7 +156,8 @@ def _signature_table(signatures):
     lines = [
         "## Signatures",
         "",
-        "B is any number; of the inputs T, H and W too.",
+        f"B and T are at least 1, H and W {MIN_SIDE} to {MAX_SIDE}; a request holds "
+        f"{MAX_REQUEST_BYTES / 2**30:g} GiB of frames at most.",
         "",
         "| signature | | name | type | shape |",
         "|---|---|---|---|---|",

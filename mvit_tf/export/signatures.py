@@ -277,8 +277,8 @@ class _Graph:
     def _views_of_example(self, example, number):
         """float32 (clips, crops, T, h, w, 3)"""
         metadata = self._metadata
-        pictures, rate = _parse_sequence(example, number)
-        rate = tf.where(rate > 0, rate, metadata.sampling.target_fps)
+        pictures, rates = _parse_sequence(example, number)
+        rate = requests.require_example_rate(rates, number, metadata.sampling.target_fps)
         count = tf.size(pictures)
         indices = evaluation_indices(metadata.sampling, metadata.num_clips, count, rate)
         # Clips overlap: each frame is decoded once.
@@ -308,13 +308,13 @@ class _Graph:
 
 
 def _parse_sequence(example, number):
-    """(encoded frames (T,), frames a second or 0) of a serialized SequenceExample."""
+    """(encoded frames (T,), frames a second (1,), or (0,) of none) of a SequenceExample."""
     context, sequences = tf.io.parse_single_sequence_example(
         example,
-        context_features={FRAME_RATE: tf.io.FixedLenFeature([], tf.float32, 0.0)},
+        context_features={FRAME_RATE: tf.io.VarLenFeature(tf.float32)},
         sequence_features={
             FRAMES: tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
         },
     )
     pictures = requests.require_some_frames(sequences[FRAMES], number)
-    return pictures, tf.cast(context[FRAME_RATE], tf.float64)
+    return pictures, context[FRAME_RATE].values

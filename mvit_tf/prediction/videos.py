@@ -7,6 +7,7 @@ from typing import Any
 
 from mvit_tf.data.video.decode_workers import DecodeWorkers
 from mvit_tf.data.video.decoding import DecodeError
+from mvit_tf.errors import UserError
 from mvit_tf.prediction.inputs import VideoInput
 
 
@@ -29,7 +30,8 @@ def of_each_video(
         time_limit: seconds without a frame after which a video cannot be decoded.
 
     Yields:
-        (video, what the function returns, None) of each in order, or (video, None, DecodeError).
+        (video, what the function returns, None) of each in order, or (video, None, DecodeError);
+        frames that the model refuses are one of outcome "bad_frames".
     """
     with DecodeWorkers(num_workers, time_limit=time_limit) as workers:
         pool = ThreadPoolExecutor(num_workers)
@@ -52,3 +54,5 @@ def _answer(video, future):
         return video, future.result(), None
     except DecodeError as error:
         return video, None, error
+    except UserError as error:  # Frames that the model refuses.
+        return video, None, DecodeError(video.path, "bad_frames", str(error))

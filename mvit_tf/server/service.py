@@ -12,6 +12,7 @@ import numpy as np
 from mvit_tf.data.clips import ClipFrames, whole_clips
 from mvit_tf.data.video.decode_workers import DecodeWorkers
 from mvit_tf.data.video.decoding import DecodeError
+from mvit_tf.errors import UserError
 from mvit_tf.server.batching import ClipBatcher
 from mvit_tf.server.errors import RequestError, undecodable
 from mvit_tf.server.limits import ServerLimits
@@ -87,7 +88,7 @@ class PredictionService:
             padded; seconds of decoding and of waiting for the model.
 
         Raises:
-            RequestError: it cannot be decoded.
+            RequestError: it cannot be decoded, or the model refuses its frames.
             Cancelled: `cancelled` was set.
         """
         metadata = self.metadata
@@ -163,6 +164,8 @@ class PredictionService:
             predicting += time.monotonic() - start
         except DecodeError as error:
             raise undecodable(error) from None
+        except UserError as error:
+            raise RequestError(422, "bad_frames", str(error)) from None
         finally:
             for future in futures:
                 future.cancel()

@@ -57,7 +57,7 @@ def test_the_page_for_keras(small_models):
     write_videos(small_models / "my_videos", videos_per_class=2)
     names, ran = pages.run_page("docs/keras.md", skip_notes=("not run", ON_JAX))
     assert ran == len(pages.blocks_of("docs/keras.md")) - 2
-    assert names["model"].class_names == tuple(names["training"].class_names)
+    assert tuple(names["model"].class_names) == tuple(names["training"].class_names)
     assert names["end_to_end"].predict(names["frames"], verbose=0).shape == (2, 8)
     assert next(iter(names["dataset"])).shape == (2, 4, 32, 32, 3)
     assert names["two_heads"](names["clips"])["direction"].shape == (8, 8)

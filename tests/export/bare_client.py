@@ -31,6 +31,11 @@ def requests():
     def examples(*pictures):
         return "serve_examples", {"examples": np.array([example(*pictures)], object)}
 
+    def rated(*rates):
+        return "serve_video_examples", {
+            "examples": np.array([example(*jpegs, rates=rates)], object)
+        }
+
     def fps(*rates):
         return "serve_videos", {"frames": frames, "fps": np.array(rates, np.float64)}
 
@@ -42,21 +47,30 @@ def requests():
     yield "empty batch", *pixels(frames[:0])
     # Never written, so it takes no memory as long as nobody reads it.
     yield "4 GiB", *pixels(tf.raw_ops.Empty(shape=[1, 4, 16384, 21846, 3], dtype=tf.uint8))
+    yield "a long side", *pixels(np.zeros((1, 1, 8, 65537, 3), np.uint8))
     yield "a ribbon", *pixels(np.zeros((12, 4, 8, 65536, 3), np.uint8))
     yield "good example", *examples(*jpegs)
     yield "no JPEG", *examples(jpegs[0], b"GIF89a", *jpegs[2:])
     yield "cut JPEG", *examples(*(jpeg[: len(jpeg) // 2] for jpeg in jpegs))
     yield "no frames", *examples()
     yield "different sizes", *examples(*jpegs[:4], small)
+    yield "large JPEG", *examples(tf.io.encode_jpeg(np.zeros((4096, 8193, 3), np.uint8)).numpy())
     yield "no example", "serve_examples", {"examples": np.array([b"\xffnothing"], object)}
     yield "no examples", "serve_examples", {"examples": np.array([], object)}
     yield "good videos", *fps(30.0, 25.0)
     yield "no frame rate", *fps(30.0, 0.0)
     yield "one frame rate", *fps(30.0)
+    yield "good video example", *rated(25.0)
+    yield "video example without a rate", *rated()
+    yield "a rate of zero", *rated(0.0)
+    yield "a rate too high", *rated(2e5)
+    yield "two rates", *rated(25.0, 30.0)
 
 
-def example(*jpegs):
+def example(*jpegs, rates=()):
     message = tf.train.SequenceExample()
+    if rates:
+        message.context.feature["image/frame_rate"].float_list.value.extend(rates)
     for jpeg in jpegs:
         feature = message.feature_lists.feature_list["image/encoded"].feature.add()
         feature.bytes_list.value.append(jpeg)

@@ -5,6 +5,7 @@ import concurrent.futures
 import http.server
 import json
 import re
+import shutil
 import subprocess
 import threading
 
@@ -20,9 +21,12 @@ from google.protobuf import (
 )
 from PIL import Image
 
+from mvit_tf.data.preprocessing import Preprocessing
+from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import UserError
+from mvit_tf.export.metadata import ExportMetadata
 from mvit_tf.export.saved_model import export_saved_model
-from mvit_tf.export.serving_files import check_model_name
+from mvit_tf.export.serving_files import batch_sizes, check_model_name
 from tests.export.tiny import CLASS_NAMES, PREPROCESSING, SAMPLING, tiny_model
 
 
@@ -74,6 +78,16 @@ def test_the_batching_parameters_are_those_of_the_server(export):
     assert parsed.max_batch_size.value == 64 and parsed.num_batch_threads.value == 2
 
 
+def test_batches_are_smaller_where_a_clip_has_several_crops():
+    clips = ClipSampling(num_frames=16, sampling_rate=4)
+    fields = ("mvit", CLASS_NAMES, Preprocessing(size=(224, 224)), clips)
+    sizes = [
+        batch_sizes(ExportMetadata(*fields, num_clips=5, views_in_graph=views, num_crops=3))[-1]
+        for views in (False, True)
+    ]
+    assert sizes == [8, 4]
+
+
 def batching_parameters():
     """An empty BatchingParameters, of session_bundle_config.proto, which no package has."""
     kinds = descriptor_pb2.FieldDescriptorProto
@@ -118,12 +132,14 @@ class RestServer(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_request_by_rest_works(export, signatures, tmp_path, monkeypatch):
     frames = np.random.default_rng(0).integers(0, 256, (9, 40, 50, 3), np.uint8)
     (tmp_path / "frames").mkdir()
     for number, frame in enumerate(frames):
         Image.fromarray(frame).save(tmp_path / "frames" / f"{number:03}.jpg", quality=100)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     program = next(code for code in snippets(export, "python") if "request.json" in code)
     exec(program, {})
     (command,) = (code for code in snippets(export, "sh") if code.startswith("curl"))
@@ -145,7 +161,8 @@ def test_the_request_by_rest_works(export, signatures, tmp_path, monkeypatch):
     np.testing.assert_allclose(prediction["probabilities"], expected, atol=0.1)
 
 
-def test_the_request_by_grpc_works(export, signatures, capsys):
+def test_the_request_by_grpc_works(export, signatures, monkeypatch, capsys):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     predict_pb2 = pytest.importorskip(
         "tensorflow_serving.apis.predict_pb2", reason="needs tensorflow-serving-api"
     )
@@ -174,7 +191,8 @@ def test_the_request_by_grpc_works(export, signatures, capsys):
     server.stop(0).wait()
     printed = capsys.readouterr().out
     assert "b'cartwheel' b'juggling' b'wave'" in printed
-    assert sum(map(float, re.findall(r"0\.\d+", printed))) == pytest.approx(1, abs=1e-4)
+    numbers = re.findall(r"\d+\.\d*(?:e[+-]\d+)?", printed)
+    assert sum(map(float, numbers)) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from mvit_tf.data.clips import clip_parts, whole_clips
+from mvit_tf.errors import UserError
 from tests.data.video import decoder_functions
 from tests.data.videos import write_audio, write_numbered
 
@@ -266,6 +267,23 @@ def test_a_client_that_goes_away_frees_its_place(video, uploads):
         assert client.metric('mvit_failures_total{kind="client_gone"}') == 2
         predictor.go_on.set()
         assert client.post("/predict", content)[0] == 200
+
+
+class Refuses(MeanColour):
+    """Refuses dark frames, as an export does flat ones."""
+
+    def predict_frames(self, frames):
+        if len(self.batches) and frames.max() == 0:
+            raise UserError("the export refuses these frames: too dark")
+        return super().predict_frames(frames)
+
+
+def test_frames_that_the_model_refuses_are_a_bad_request():
+    with running(Refuses()) as client:
+        status, answer = client.post("/predict_frames", npy(np.zeros((4, 40, 50, 3), np.uint8)))
+        assert (status, answer["error"]["kind"]) == (422, "bad_frames")
+        assert answer["error"]["message"] == "the export refuses these frames: too dark"
+        assert client.post("/predict_frames", npy(frames()))[0] == 200
 
 
 def test_what_takes_too_long_is_given_up():

@@ -74,9 +74,10 @@ class Artefact:
 
 def find_artefact(path: Path | RemotePath) -> Path | RemotePath | None:
     """The folder of an artefact, given it or the model's file in it; None if there is none."""
-    folder = path.parent if path.name in MODEL_FILES.values() else path
-    if any((folder / name).is_file() for name in MODEL_FILES.values()):
-        return folder
+    if path.name in MODEL_FILES.values():
+        return path.parent if path.is_file() else None
+    if any((path / name).is_file() for name in MODEL_FILES.values()):
+        return path
     return None
 
 

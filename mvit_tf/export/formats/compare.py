@@ -24,6 +24,7 @@ from mvit_tf.export.formats.predictor import FormatPredictor
 from mvit_tf.export.formats.runtimes import Answer
 from mvit_tf.export.metadata import model_metadata
 from mvit_tf.export.saved_model import SIGNATURE
+from mvit_tf.remote_path import RemotePath, as_path
 
 KERAS = "keras"
 # Raw frames uint8 (1, T, H, W, 3) -> Answer.
@@ -143,7 +144,11 @@ def _variants() -> Iterator[tuple[str, str]]:
 def _folder(output):
     if output is None:
         return tempfile.TemporaryDirectory(prefix="mvit-compare-")
-    path = Path(output)
+    path = as_path(output)
+    if isinstance(path, RemotePath):
+        raise UserError(
+            f"{path}: --compare keeps its exports on this machine: give --output a local folder"
+        )
     path.mkdir(parents=True, exist_ok=True)
     taken = [name for name in ("-".join(pair) for pair in _variants()) if (path / name).exists()]
     if taken:

@@ -1,5 +1,6 @@
 """Writing a model in any format, and the check that what was written computes what it should."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -34,6 +35,7 @@ def export_format(
     batch_size: int = 1,
     num_clips: int | None = None,
     ensemble_method: str = "mean",
+    model_name: str | None = None,
 ) -> Path | RemotePath:
     """Writes a model for another runtime, once its answer there is that of Keras.
 
@@ -42,9 +44,10 @@ def export_format(
         output: the folder to write; must not exist. For a SavedModel the export directory, in
             which a new version is written.
         format: "saved_model", "litert", "onnx" or "openvino".
-        dtype: one of `artefact.DTYPES[format]`.
+        dtype: one of `names.DTYPES[format]`.
         batch_size: clips of a call, fixed in all formats but the SavedModel.
         num_clips, ensemble_method: as of `export_saved_model`.
+        model_name: likewise; of a SavedModel alone.
 
     Returns:
         The folder, or the directory of the SavedModel's version.
@@ -56,7 +59,11 @@ def export_format(
     check_dtype(format, dtype)
     metadata = model_metadata(model, num_clips, ensemble_method)
     if format == SAVED_MODEL:
-        options = {"num_clips": num_clips, "ensemble_method": ensemble_method}
+        options = {
+            "num_clips": num_clips,
+            "ensemble_method": ensemble_method,
+            "model_name": model_name,
+        }
         return _export_saved_model(model, output, dtype, metadata, options)
     require_runtime(format, to_write=True)
     output = as_path(output)
@@ -77,17 +84,14 @@ def export_format(
         written = Path(partial, "artefact")
         written.mkdir()
         graph = inference_graph(whole, batch_size=batch_size, multi_label=metadata.multi_label)
-        try:
+        with _told(f"{format} cannot hold {model.name}"):
             write_model(graph, written, format, dtype)
-        # The converters raise classes of their own and bare RuntimeErrors.
-        except Exception as error:
-            if isinstance(error, UserError | MemoryError | OSError):
-                raise
-            raise UserError(f"{format} cannot hold {model.name}: {first_line(error)}") from error
         artefact.write(written)
         clips = example_clips(metadata, batch_size)
         run = open_runtime(written, artefact)
-        check_answer(run(clips), whole, clips, f"{format} in {dtype}", dtype)
+        with _told(f"{format} cannot run {model.name} in {dtype}"):
+            answer = run(clips)
+        check_answer(answer, whole, clips, f"{format} in {dtype}", dtype)
         if remote:
             copy_tree(written, output, last=METADATA_FILE)
         else:
@@ -96,12 +100,28 @@ def export_format(
 
 
 def _export_saved_model(model, output, dtype, metadata, options):
-    copy = in_dtype(model, dtype)
+    with _told(f"{SAVED_MODEL} cannot hold {model.name} in {dtype}"):
+        copy = in_dtype(model, dtype)
     if copy is not model:
         clips = example_clips(metadata, 1)
         logits = keras.ops.convert_to_numpy(copy(clips, training=False))
         check_answer(Answer(logits, None), model, clips, f"a model in {dtype}", dtype)
     return export_model(copy, output, **options)
+
+
+@contextlib.contextmanager
+def _told(what):
+    """Context in which an error is a `UserError` that begins so, in one line.
+
+    Converters and runtimes raise classes of their own and bare RuntimeErrors, Keras' `quantize`
+    ValueErrors and NotImplementedErrors.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError | MemoryError | OSError):
+            raise
+        raise UserError(f"{what}: {first_line(error)}") from error
 
 
 def example_clips(metadata: ExportMetadata, count: int) -> np.ndarray:

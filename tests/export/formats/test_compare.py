@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from mvit_tf import factory
+from mvit_tf.cli.export import _videos
 from mvit_tf.cli.main import main
 from mvit_tf.errors import UserError
 from mvit_tf.export.formats import compare, names
 from mvit_tf.export.formats.compare import Row, compare_formats, format_table
 from mvit_tf.export.predictor import ModelPredictor
 from tests.export.formats.models import needs
-
-pytestmark = needs("litert")
 
 
 @pytest.fixture
@@ -29,6 +28,7 @@ def _only_litert(format, **_):
         raise UserError(f"{format} needs an extra: pip install 'mvit_tf[{format}]'")
 
 
+@needs("litert")
 def test_rows_have_the_differences_to_keras_and_the_reasons(model, video, few, tmp_path):
     rows = compare_formats(model, [video], output=tmp_path, rounds=2)
     keras_row, exact, rounded, refused = rows
@@ -59,6 +59,7 @@ def test_the_table_is_one_line_a_row():
     assert lines[2].split(maxsplit=2) == ["onnx", "int8", "onnx needs an extra"]
 
 
+@needs("litert")
 def test_the_command_exports_predicts_and_compares(
     model, video, few, tmp_path, monkeypatch, capsys
 ):
@@ -85,6 +86,8 @@ def test_the_command_exports_predicts_and_compares(
     [
         (["--format", "openvino", "--dtype", "int8"], "openvino in int8: its int8 weights"),
         (["--batch_size", "2"], "--batch_size goes with --format"),
+        (["--format", "onnx", "--model_name", "x"], "--model_name goes with a SavedModel"),
+        (["--compare", "a.mp4", "--model_name", "x"], "--model_name goes with a SavedModel"),
         (["--json"], "--json goes with --compare"),
         (["--dtype", "int8", "--compare", "a.mp4"], "--dtype does not go with --compare"),
         (["--format", "onnx", "--compare", "a.mp4"], "--format does not go with --compare"),
@@ -93,6 +96,17 @@ def test_the_command_exports_predicts_and_compares(
 def test_flags_that_do_not_go_together(flags, message, capsys):
     assert main(["export", "--model_dir", "runs/none", *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_remote_folder_is_refused(model, video):
+    with pytest.raises(UserError, match="gs://b/x: --compare keeps .*: give --output a local"):
+        compare_formats(model, [video], output="gs://b/x")
+
+
+def test_urls_are_compared_as_they_are(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    url = "https://host/a%20b.mp4?sig=1"
+    assert list(_videos([url, str(tmp_path)], images=False)) == [url, tmp_path / "a.mp4"]
 
 
 def test_every_pair_is_held_or_has_a_reason():

@@ -10,7 +10,7 @@ from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.transforms import Preprocessing
 from mvit_tf.errors import UserError
 from mvit_tf.export.formats import converters, runtimes
-from mvit_tf.export.formats.artefact import load_artefact
+from mvit_tf.export.formats.artefact import find_artefact, load_artefact
 from mvit_tf.export.formats.export import export_format
 from mvit_tf.export.formats.inference_graph import inference_graph
 from mvit_tf.export.formats.names import DTYPES, MODEL_FILES
@@ -76,11 +76,10 @@ def test_every_kind_of_model_is_held(tmp_path, name, fields, format, dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("format", "dtype"), each_format("float32"))
-@pytest.mark.parametrize("name", ["mvit_b_16x4", "mvitv2_s_16x4"])
-def test_models_of_full_size_are_held(tmp_path, name, format, dtype):
+def test_a_model_of_full_size_is_held(tmp_path, format, dtype):
     model = MViT(
-        get_config(name),
-        name=name,
+        get_config("mvitv2_s_16x4"),
+        name="mvitv2_s_16x4",
         preprocessing=Preprocessing(size=(224, 224)),
         sampling=ClipSampling(num_frames=16, sampling_rate=4),
         class_names=[f"class {index}" for index in range(400)],
@@ -158,6 +157,31 @@ def test_what_a_converter_refuses_is_said_in_one_line(model, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+@needs("litert")
+def test_what_a_runtime_refuses_is_said_in_one_line(model, tmp_path, monkeypatch):
+    def refuse(clips):
+        raise RuntimeError("no room for Sparkle\nat line 7")
+
+    monkeypatch.setattr("mvit_tf.export.formats.export.open_runtime", lambda *_: refuse)
+    with pytest.raises(UserError) as caught:
+        export_format(model, tmp_path / "out", "litert", dtype="int8")
+    said = "litert cannot run mvitv2_s_16x4 in int8: no room for Sparkle"
+    assert str(caught.value) == said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_keras_cannot_quantise_is_said_in_one_line(model, tmp_path, monkeypatch):
+    def quantize(self, *_, **__):
+        raise NotImplementedError("no int4 here\nat line 7")
+
+    monkeypatch.setattr(MViT, "quantize", quantize)
+    with pytest.raises(UserError) as caught:
+        export_format(model, tmp_path / "out", "saved_model", dtype="int4")
+    said = "saved_model cannot hold mvitv2_s_16x4 in int4: no int4 here"
+    assert str(caught.value) == said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mistakes_are_told_before_anything_is_written(model, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="litert in int4: .* give one of float32, float16, int8"):
         export_format(model, tmp_path / "out", "litert", dtype="int4")
@@ -165,6 +189,12 @@ def test_mistakes_are_told_before_anything_is_written(model, tmp_path, monkeypat
     with pytest.raises(UserError, match=r"no_such_package .* pip install 'mvit_tf\[openvino\]'"):
         export_format(model, tmp_path / "out", "openvino")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_named_is_the_one_that_is_meant(tmp_path):
+    (tmp_path / "model.onnx").touch()
+    assert find_artefact(tmp_path) == find_artefact(tmp_path / "model.onnx") == tmp_path
+    assert find_artefact(tmp_path / "model.tflite") is None
 
 
 @needs("litert")
