@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mvit_tf.cli.arguments import positive_number
+from mvit_tf.cli.predictors import add_model_flags, add_time_limit, open_model
 from mvit_tf.errors import UserError, did_you_mean
 from mvit_tf.urls import without_secrets
 
@@ -27,18 +27,10 @@ METHODS = ("relevance", "rollout", "grad_cam")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_flags(parser)
     parser.usage = (
         f"{parser.prog} [--method METHOD] [--class NAME] [--output FOLDER] MODEL VIDEO...\n"
         f"       {parser.prog} [...] --model NAME --weights SET_OR_FILE VIDEO..."
-    )
-    parser.add_argument("paths", metavar="MODEL, VIDEO", nargs="+", help="a model, video files")
-    parser.add_argument(
-        "--model", metavar="NAME", help="a named model (`mvit describe` lists them), with --weights"
-    )
-    parser.add_argument(
-        "--weights",
-        metavar="SET_OR_FILE",
-        help="a published set (`mvit weights` lists them), downloaded on first use, or its file",
     )
     parser.add_argument(
         "--method",
@@ -65,13 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="explained",
         help="where the pictures and videos are written (default: explained)",
     )
-    parser.add_argument(
-        "--time_limit",
-        type=positive_number,
-        default=120.0,
-        metavar="SECONDS",
-        help="without a frame, after which a video counts as one that cannot be decoded (120)",
-    )
+    add_time_limit(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -116,22 +102,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _model_and_videos(arguments):
-    if (arguments.model is None) != (arguments.weights is None):
-        raise UserError("--model and --weights go together")
-    if arguments.model is not None:
-        from mvit_tf.factory import create_model
+    from mvit_tf.export.predictor import ModelPredictor
 
-        return create_model(arguments.model, weights=arguments.weights), arguments.paths
-    path, *videos = arguments.paths
-    if not videos:
-        raise UserError(f"no video after {path}; or is that one, and --model NAME is missing?")
-    from mvit_tf.export.predictor import ModelPredictor, open_predictor
-
-    predictor = open_predictor(path)
+    predictor, videos = open_model(arguments)
     if not isinstance(predictor, ModelPredictor):
         raise UserError(
-            f"{path} is an export, which no longer has the layers whose attention is drawn: give "
-            "the model directory or the .keras file that it was exported from"
+            f"{arguments.paths[0]} is an export, which no longer has the layers whose attention is "
+            "drawn: give the model directory or the .keras file that it was exported from"
         )
     return predictor.model, videos
 

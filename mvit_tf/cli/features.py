@@ -12,8 +12,7 @@ that cannot be decoded is named and left out, and the exit status is then 2.
 import argparse
 import sys
 
-from mvit_tf.cli.arguments import positive_int, positive_number
-from mvit_tf.cli.predictors import add_model_flags, open_model
+from mvit_tf.cli.predictors import add_decoding_flags, add_model_flags, open_model
 from mvit_tf.console import progress
 from mvit_tf.errors import UserError
 
@@ -41,22 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PNG",
         help="draw videos, each with those nearest to it by the cosine of their embeddings",
     )
-    parser.add_argument(
-        "--nested", action="store_true", help="take the videos of folders within folders too"
-    )
-    parser.add_argument(
-        "--workers",
-        type=positive_int,
-        metavar="N",
-        help="processes that decode (default: one a processor, 4 at most)",
-    )
-    parser.add_argument(
-        "--time_limit",
-        type=positive_number,
-        default=120.0,
-        metavar="SECONDS",
-        help="without a frame, after which a video counts as one that cannot be decoded (120)",
-    )
+    add_decoding_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

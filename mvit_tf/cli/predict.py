@@ -24,7 +24,7 @@ import contextlib
 import sys
 
 from mvit_tf.cli.arguments import positive_int, positive_number
-from mvit_tf.cli.predictors import add_model_flags, open_model
+from mvit_tf.cli.predictors import add_decoding_flags, add_model_flags, open_model
 from mvit_tf.console import progress
 from mvit_tf.errors import UserError
 from mvit_tf.prediction.output import FORMATS, PredictionFormat, line_writer
@@ -68,28 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "most; with --spans, of any model, make spans of them (default 0.5)",
     )
     parser.add_argument(
-        "--nested", action="store_true", help="take the videos of folders within folders too"
-    )
-    parser.add_argument(
-        "--workers",
-        type=positive_int,
-        metavar="N",
-        help="processes that decode (default: one a processor, 4 at most)",
-    )
-    parser.add_argument(
         "--batch_size",
         type=positive_int,
         default=1,
         metavar="N",
         help="clips of a video in one call of the model (default 1; more for a GPU)",
     )
-    parser.add_argument(
-        "--time_limit",
-        type=positive_number,
-        default=120.0,
-        metavar="SECONDS",
-        help="without a frame, after which a video counts as one that cannot be decoded (120)",
-    )
+    add_decoding_flags(parser)
     along = parser.add_argument_group("along a long video, or live")
     along.add_argument(
         "--spans",

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mvit_tf.cli.arguments import positive_int, positive_number
 from mvit_tf.errors import UserError
 
 
@@ -17,6 +18,31 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="SET_OR_FILE",
         help="a published set (`mvit weights` lists them), downloaded on first use, or its file",
+    )
+
+
+def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds `--nested`, `--workers` and `--time_limit`."""
+    parser.add_argument(
+        "--nested", action="store_true", help="take the videos of folders within folders too"
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        metavar="N",
+        help="processes that decode (default: one a processor, 4 at most)",
+    )
+    add_time_limit(parser)
+
+
+def add_time_limit(parser: argparse.ArgumentParser) -> None:
+    """Adds `--time_limit`."""
+    parser.add_argument(
+        "--time_limit",
+        type=positive_number,
+        default=120.0,
+        metavar="SECONDS",
+        help="without a frame, after which a video counts as one that cannot be decoded (120)",
     )
 
 
