@@ -102,7 +102,9 @@ def test_half_the_bits_are_half_the_size(model, tmp_path, format, dtype):
     assert sizes[0] - sizes[1] > 0.4 * parameters
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
+@pytest.mark.parametrize(
+    "dtype", ["bfloat16", "int8", pytest.param("int4", marks=pytest.mark.slow)]
+)
 def test_a_saved_model_in_fewer_bits(model, video, tmp_path, dtype):
     version = export_format(model, tmp_path / "out", "saved_model", dtype=dtype, num_clips=1)
     got = SavedModelPredictor(version).predict_video(video)
