@@ -10,6 +10,7 @@ numbers. Ratios are to the first one named, round by round.
   python -m benchmarks model --frames 8,16,32 --batch 1 --implementations ours,ours-remat
   python -m benchmarks input --implementations ours,pytorchvideo,torchcodec [FILE_OR_FOLDER...]
   python -m benchmarks decoders | memory | growth | augmentation
+  python -m benchmarks serve [MODEL] --requests 10000 --clients 16
   KERAS_BACKEND=jax python -m benchmarks model --device gpu --implementations ours-jax,torchvision
 """
 
@@ -22,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cases, decoding, inputs, models, report
+from benchmarks import cases, decoding, inputs, models, report, serve_load
 from benchmarks.implementations import NAMES, find_implementation
 from mvit_tf.cli.arguments import list_of, one_of, positive_int
 from mvit_tf.cli.startup import quiet_tensorflow, run_cli
@@ -96,6 +97,17 @@ def build_parser():
     parts.add_parser(
         "augmentation", parents=[common], help="what RandAugment to erasing cost a clip"
     ).set_defaults(run=run_augmentation)
+    load = parts.add_parser(
+        "serve", parents=[common], help="load on `mvit serve`, with bad requests in it"
+    )
+    load.add_argument("served", metavar="MODEL", nargs="?", help="(a tiny one, made here)")
+    load.add_argument("--requests", type=positive_int, default=10_000, help="(10000)")
+    load.add_argument("--clients", type=positive_int, default=16, help="at once (16)")
+    load.add_argument("--bad_share", type=float, default=0.05, help="of ten kinds (0.05)")
+    load.add_argument("--video", metavar="FILE", type=Path, help="that is sent (one made here)")
+    load.add_argument("--max_upload", type=positive_int, default=1_000_000, help="(1000000)")
+    load.add_argument("--max_queue", type=positive_int, default=64, help="(64)")
+    load.set_defaults(run=serve_load.run)
     return parser
 
 

@@ -12,7 +12,7 @@ from mvit_tf.data.pipeline import evaluation_views
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.video.decode_workers import DecodeWorkers
 from mvit_tf.export.metadata import ExportMetadata
-from mvit_tf.export.predictor import ModelPredictor, SavedModelPredictor
+from mvit_tf.export.predictor import ModelPredictor, SavedModelPredictor, VideoPredictor
 
 _INPUT_SIZE = (16, 224, 224)
 _CLASS_NAMES = ("one", "two")
@@ -79,7 +79,7 @@ def _predict(predictor):
 
 class _WithoutModel:
     def __init__(self, metadata):
-        self.metadata = metadata
+        VideoPredictor.__init__(self, metadata)
 
     def _probabilities(self, frames):
         return np.full((1, len(_CLASS_NAMES)), 0.5, np.float32)

@@ -32,7 +32,11 @@ def test_the_wheel_holds_every_module_and_experiment(wheel):
         for kind in ("py", "pyi", "yaml", "txt")
         for path in ROOT.glob(f"mvit_tf/**/*.{kind}")
     }
-    experiments = {f"mvit_tf/configs/{path.name}" for path in ROOT.glob("configs/*.yaml")}
+    experiments = {
+        f"mvit_tf/configs/{path.name}"
+        for kind in ("yaml", "weights.h5")
+        for path in ROOT.glob(f"configs/*.{kind}")
+    }
     assert "mvit_tf/configs/demo.yaml" in experiments
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == modules | experiments

@@ -80,7 +80,7 @@ def plot_training_curves(csv_path: str | os.PathLike, png_path: str | os.PathLik
         axes.tick_params(colors=_INK, length=0)
         if len(names) > 1:
             axes.legend(frameon=False, labelcolor=_INK)
-    _write(figure, png_path)
+    write_figure(figure, png_path)
 
 
 def plot_confusion_matrix(
@@ -108,7 +108,7 @@ def plot_confusion_matrix(
     accuracy = np.trace(matrix) / max(matrix.sum(), 1)
 
     named = size <= _MAX_CLASSES_WITH_NAMES
-    fonts = _fonts_for("".join(class_names) + "…") if named else None
+    fonts = fonts_for("".join(class_names) + "…") if named else None
     names = [_cut(name) for name in class_names] if fonts else [str(i) for i in range(size)]
     font_size = np.clip(260 / size, 4, 10)
     # Inches that the longest name takes beyond what a usual one does.
@@ -141,7 +141,7 @@ def plot_confusion_matrix(
     bar.set_label("share of the true class", color=_INK)
     bar.ax.tick_params(colors=_INK, length=0)
     bar.outline.set_visible(False)
-    _write(figure, png_path)
+    write_figure(figure, png_path)
 
 
 def plot_average_precisions(per_class: Sequence[dict], png_path: str | os.PathLike) -> None:
@@ -171,7 +171,7 @@ def _plot_class_scores(per_class, key, title, png_path):
     scored = [entry for entry in per_class if entry[key] is not None]
     scored.sort(key=lambda entry: -entry[key])
     names = [_cut(f"{entry['name']} ({entry['decoded']:,})") for entry in scored]
-    fonts = _fonts_for("".join(names) + "…")
+    fonts = fonts_for("".join(names) + "…")
     if fonts is None:
         names = [name.encode("ascii", "backslashreplace").decode() for name in names]
     values = [entry[key] for entry in scored]
@@ -195,7 +195,7 @@ def _plot_class_scores(per_class, key, title, png_path):
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_FAINT)
     axes.tick_params(colors=_INK, length=0)
-    _write(figure, png_path)
+    write_figure(figure, png_path)
 
 
 def plot_clips(
@@ -216,7 +216,7 @@ def plot_clips(
     there = next((clip for clip in clips if clip is not None), np.empty((num_frames, 1, 1, 3)))
     length, height, width = there.shape[:3]
     shown = np.linspace(0, length - 1, min(num_frames, length)).round().astype(int)
-    fonts = _fonts_for("".join(labels).replace("\n", "") + "…")
+    fonts = fonts_for("".join(labels).replace("\n", "") + "…")
     if fonts is None:
         labels = [label.encode("ascii", "backslashreplace").decode() for label in labels]
     labels = [[_cut(line) for line in label.split("\n")] for label in labels]
@@ -238,7 +238,7 @@ def plot_clips(
         )  # fmt: skip
     for frame, axes in zip(shown, grid[0], strict=True):
         axes.set_title(f"frame {frame}", color=_INK, fontsize=8)
-    _write(figure, png_path)
+    write_figure(figure, png_path)
 
 
 def _missing(height: int, width: int) -> np.ndarray:
@@ -249,7 +249,7 @@ def _cut(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
-def _fonts_for(text: str) -> list[str] | None:
+def fonts_for(text: str) -> list[str] | None:
     """Families of installed fonts that together draw `text`; `None` if a character is in none."""
     default = font_manager.FontProperties()
     fonts = [(font_manager.findfont(default), default.get_name())]
@@ -314,7 +314,8 @@ def _draw_curve(axes: Axes, name: str, epochs: np.ndarray, values: np.ndarray) -
     )
 
 
-def _write(figure: Figure, path: str | os.PathLike) -> None:
+def write_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Writes a figure as a PNG file."""
     FigureCanvasAgg(figure)
     path = as_path(path)
 

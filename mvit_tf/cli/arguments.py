@@ -4,6 +4,26 @@ import argparse
 import math
 
 
+class IntermixedParser(argparse.ArgumentParser):
+    """Takes options anywhere, also between the other arguments.
+
+    argparse by itself fills all positional arguments at the first of them, and then knows no place
+    for those behind an option.
+    """
+
+    _parsing = False
+
+    def parse_known_args(self, args=None, namespace=None):
+        # What is called here calls this method for each of its two passes.
+        if self._parsing or "--" in (args or ()):
+            return super().parse_known_args(args, namespace)
+        self._parsing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._parsing = False
+
+
 def positive_int(text: str) -> int:
     """An integer of at least 1."""
     try:

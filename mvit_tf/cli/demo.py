@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mvit_tf.cli.configs import find_config
-from mvit_tf.cli.predict import format_prediction
 from mvit_tf.console import progress
+from mvit_tf.prediction.output import format_prediction
 
 NAME = "demo"
 SUMMARY = "make videos, train, evaluate, export and predict, to see everything work"

@@ -15,18 +15,26 @@ from mvit_tf.cli import (
     demo,
     describe,
     evaluate,
+    explain,
     export,
+    features,
     plan,
     predict,
     prepare,
     score_views,
+    serve,
     show_batch,
     train,
+    web,
     weights,
 )
+from mvit_tf.cli.arguments import IntermixedParser
 from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
 
-_ON_TENSORFLOW = (demo, train, evaluate, export, predict, show_batch, data_service, score_views)
+_ON_TENSORFLOW = (
+    demo, train, evaluate, export, predict, features, explain, serve, web, show_batch,
+    data_service, score_views,
+)  # fmt: skip
 _COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, plan, convert, weights, benchmark)
 
 
@@ -36,7 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Multiscale Vision Transformers for video and image classification.",
         epilog="`mvit COMMAND --help` tells what a command takes.",
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=IntermixedParser
+    )
     for module in _COMMANDS:
         command = commands.add_parser(
             module.NAME,

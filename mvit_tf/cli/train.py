@@ -61,13 +61,14 @@ def run(arguments: argparse.Namespace) -> int | None:
     return run_experiment(arguments.mode, arguments, ["mvit", *sys.argv[1:]])
 
 
-def run_experiment(mode: str, flags, command: list[str]) -> int | None:
+def run_experiment(mode: str, flags, command: list[str], **options) -> int | None:
     """Runs one mode of an experiment; Ctrl-C, SIGTERM and SIGUSR1 end it with how to resume.
 
     Args:
         mode: see `mvit_tf.training.trainer.MODES`.
         flags: an object with `model_dir`, `config_file` and `params_override`.
         command: what the person at the keyboard typed.
+        **options: of the mode, see `mvit_tf.training.trainer.run`.
 
     Returns:
         An exit status where the run was interrupted.
@@ -83,6 +84,7 @@ def run_experiment(mode: str, flags, command: list[str]) -> int | None:
                 model_dir=flags.model_dir,
                 config_file=config_file,
                 overrides=flags.params_override,
+                **options,
             )
     except KeyboardInterrupt as error:
         said = f"interrupted; the same command resumes: {shlex.join(command)}"

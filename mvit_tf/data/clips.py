@@ -88,13 +88,14 @@ def evaluation_frames(path, sampling, num_clips, segment=None, tolerated_damage=
         yield from _frames(video, indices, sampling, count, tolerated_damage)
 
 
-def clip_parts(path, sampling, num_clips):
+def clip_parts(path, sampling, num_clips, segment=None):
     """The frames of evenly spread clips, clip after clip, though clips overlap.
 
     Args:
         path: path of the file.
         sampling: ClipSampling.
         num_clips: int.
+        segment: see `training_frames`.
 
     Yields:
         ClipFrames with all clips, then their frames in parts, uint8 (k, H, W, 3); a part is of one
@@ -105,8 +106,9 @@ def clip_parts(path, sampling, num_clips):
     """
     with _open(path, sampling) as video:
         info = video.info
-        indices = sampling.evaluation_indices(info.num_frames, info.fps, num_clips)
-        padded = _refuse_short(video, sampling, info.num_frames)
+        first, count = segment_range(video, segment)
+        indices = first + sampling.evaluation_indices(count, info.fps, num_clips)
+        padded = _refuse_short(video, sampling, count)
         facts = _clip_frames(info, indices, np.arange(indices.size), indices.size, padded)
         yield facts
         step = _part_length(info)

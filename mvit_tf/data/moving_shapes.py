@@ -118,10 +118,9 @@ def write_moving_shapes(
         (root / name).mkdir(parents=True, exist_ok=True)
 
     def write(direction, number):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(direction, number)))
         name = DIRECTIONS[direction]
         path = root / name / f"{name}_{number:04d}.mp4"
-        frames = render(direction, shapes, rng)
+        frames = render(direction, shapes, video_generator(seed, direction, number))
         write_atomically(path, lambda temporary: _encode(temporary, frames, shapes.fps))
 
     with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
@@ -137,6 +136,11 @@ def write_moving_shapes(
     return root
 
 
+def video_generator(seed, direction, number):
+    """The numpy.random.Generator of a file of `write_moving_shapes`, for `render`."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(direction, number)))
+
+
 def render(direction, shapes, rng):
     """The frames of one video.
 
@@ -148,12 +152,26 @@ def render(direction, shapes, rng):
     Returns:
         uint8 array (num_frames, height, width, 3), RGB.
     """
+    return render_with_masks(direction, shapes, rng)[0]
+
+
+def render_with_masks(direction, shapes, rng):
+    """The frames of one video, and where its shapes are.
+
+    Args:
+        direction, shapes, rng: as those of `render`.
+
+    Returns:
+        (frames as `render` returns them, bool (num_frames, height, width), true at pixels that a
+        shape covers by half or more).
+    """
     angle = direction * np.pi / 4
     velocity = np.array([np.cos(angle), -np.sin(angle)])  # Rows count downwards.
     frames = np.repeat(_background(shapes, rng)[None], shapes.num_frames, axis=0)
+    masks = np.zeros(frames.shape[:3], bool)
     for _ in range(shapes.num_shapes):
-        _draw_shape(frames, velocity, shapes, rng)
-    return np.rint(frames).astype(np.uint8)
+        _draw_shape(frames, masks, velocity, shapes, rng)
+    return np.rint(frames).astype(np.uint8), masks
 
 
 def _background(shapes, rng):
@@ -167,8 +185,8 @@ def _background(shapes, rng):
     return np.clip(image + rng.uniform(30, 110, 3).astype(np.float32), 0, 255)
 
 
-def _draw_shape(frames, velocity, shapes, rng):
-    """Draws one shape, life after life, into all frames (T, H, W, 3), in place."""
+def _draw_shape(frames, masks, velocity, shapes, rng):
+    """Draws one shape, life after life, into all frames and masks (T, H, W), in place."""
     num_frames, height, width, _ = frames.shape
     # The first life is already under way for a random time.
     ages = np.arange(num_frames) + rng.integers(shapes.lifetime)
@@ -198,6 +216,7 @@ def _draw_shape(frames, velocity, shapes, rng):
     where = np.arange(num_frames)[:, None, None], rows, columns
     under = frames[where]
     frames[where] = under + cover * (colour - under)
+    masks[where] |= cover[..., 0] >= 0.5
 
 
 def _encode(path, frames, fps):

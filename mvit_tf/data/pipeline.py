@@ -204,9 +204,9 @@ def train_dataset(
     steps = steps_per_epoch(video_list, batch_size, repeated_augmentation)
     places = shard_of_batch(videos_per_batch, shard)
     clips_per_batch = len(places) * repeated_augmentation
-    run = _runner(workers)
-    _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage)
-    source = _TrainingClips(
+    run = runner(workers)
+    require_one_decodable(video_list, sampling, ledger, run, tolerated_damage)
+    source = TrainingClips(
         video_list,
         sampling,
         preprocessing,
@@ -245,7 +245,7 @@ def train_dataset(
     dataset = numbers.flat_map(samples_of).map(load, _parallel(num_parallel), deterministic=True)
     dataset = dataset.batch(len(places), drop_remainder=True).map(flatten)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(numbers)))
-    return dataset.with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    return dataset.with_options(dataset_options()).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_views(
@@ -260,6 +260,7 @@ def evaluation_views(
     workers=None,
     num_parallel=None,
     tolerated_damage=0.0,
+    order=None,
 ):
     """Every view of every video, in the order of the list; nothing random.
 
@@ -279,6 +280,7 @@ def evaluation_views(
         workers: DecodeWorkers to decode in; by default the threads of tf.data do it themselves.
         num_parallel: int. Videos decoded at the same time; by default tf.data decides.
         tolerated_damage: float in [0, 1). Share of a clip's frames that may be undecodable.
+        order: tf.data.Dataset of int64 scalars, the videos to take; by default the whole list.
 
     Returns:
         tf.data.Dataset of (float32 (b, T, H, W, 3), int64 (b,)): views, and of each the index
@@ -296,8 +298,8 @@ def evaluation_views(
     if num_crops == 3:
         crops = transforms.CROPS
         preprocessing = preprocessing.with_short_side(min(preprocessing.size))
-    run = _runner(workers)
-    _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage, _LOST_DISK)
+    run = runner(workers)
+    require_one_decodable(video_list, sampling, ledger, run, tolerated_damage, _LOST_DISK)
     clip_shape = (sampling.num_frames, *preprocessing.size, 3)
 
     def decode(index):
@@ -329,13 +331,13 @@ def evaluation_views(
         views.set_shape([None, *clip_shape])
         return views, tf.fill([tf.shape(views)[0]], index)
 
-    dataset = tf.data.Dataset.range(len(video_list))
+    dataset = tf.data.Dataset.range(len(video_list)) if order is None else order
     dataset = dataset.map(load, _parallel(num_parallel), deterministic=True)
     dataset = dataset.unbatch().batch(batch_size)
-    return dataset.with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    return dataset.with_options(dataset_options()).prefetch(tf.data.AUTOTUNE)
 
 
-class _TrainingClips:
+class TrainingClips:
     """Sample number -> (clips, target, seeds of their augmentation); safe to call from threads.
 
     The clips are cuts (N, T, H, W, 3) of the frames of one video, which is decoded once. They are
@@ -355,6 +357,7 @@ class _TrainingClips:
         ledger,
         run,
         tolerated_damage,
+        shuffle=True,
     ):
         self._videos = video_list
         self._sampling = sampling
@@ -367,6 +370,7 @@ class _TrainingClips:
         self._ledger = ledger
         self._run = run
         self._tolerated_damage = tolerated_damage
+        self._shuffle = shuffle
         self._order_lock = threading.Lock()
         self._order = functools.lru_cache(maxsize=4)(self._epoch_order)
 
@@ -425,6 +429,8 @@ class _TrainingClips:
         return frames[facts.picks[0]].swapaxes(0, 1), facts
 
     def _epoch_order(self, epoch):
+        if not self._shuffle:
+            return np.arange(len(self._videos))
         return _epoch_order(self._videos, self._seed, epoch, self._balanced_sampling)
 
     def _seed_of(self, *key):
@@ -439,7 +445,7 @@ def _epoch_order(video_list, seed, epoch, balanced_sampling):
     return np.random.default_rng(key).permutation(len(video_list))
 
 
-def _runner(workers):
+def runner(workers):
     """Runs a decoding function in a worker or, without workers, in the calling thread.
 
     There too where TensorFlow opens the file, which workers are without.
@@ -464,7 +470,7 @@ def _record_decoded(ledger, name, facts):
     return outcome
 
 
-def _require_one_decodable(video_list, sampling, ledger, run, tolerated_damage, stop_at=None):
+def require_one_decodable(video_list, sampling, ledger, run, tolerated_damage, stop_at=None):
     """Finds out before TensorFlow starts if not one video of the list can be decoded.
 
     `stop_at`: the outcome of which many in a row end it; by default any.
@@ -489,7 +495,7 @@ def _parallel(num_parallel):
     return tf.data.AUTOTUNE if num_parallel is None else num_parallel
 
 
-def _options():
+def dataset_options():
     options = tf.data.Options()
     # Under a strategy, split batches by element: there are no input files to split by.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -14,7 +14,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.typed import Count, Positive, frozen_dataclass
 
 # An index that is whole on paper may come out just below it in floating point.
-_ROUNDING_GUARD = 1e-6
+ROUNDING_GUARD = 1e-6
 
 
 @frozen_dataclass
@@ -94,7 +94,7 @@ class ClipSampling:
             positions = np.linspace(start, start + span - 1, self.num_frames)
         else:
             positions = start + np.arange(self.num_frames) * (span / self.num_frames)
-        whole = np.floor(positions + _ROUNDING_GUARD).astype(np.int64)
+        whole = np.floor(positions + ROUNDING_GUARD).astype(np.int64)
         # A span under one frame would make "linspace" run backwards.
         whole = np.maximum.accumulate(np.maximum(whole, 0))
         if self.short_videos == "loop" and self.is_longer_than(num_video_frames, fps):

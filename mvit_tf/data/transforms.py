@@ -54,7 +54,7 @@ def evaluation_preprocess(frames, preprocessing, crop="center"):
         raise UserError(f"unknown crop {crop!r}: use one of {', '.join(CROPS)}")
     frames = tf.convert_to_tensor(frames)
     flat, lead = _flatten_frames(frames)
-    height, width = _resized_size(tf.shape(flat)[1], tf.shape(flat)[2], preprocessing)
+    height, width = resized_size(tf.shape(flat)[1], tf.shape(flat)[2], preprocessing)
     resized = _resize(flat, tf.stack([height, width]), preprocessing)
     crop_height, crop_width = preprocessing.size
     # Along the longer side 0, half or all of what the crop leaves; along the other always half.
@@ -214,7 +214,7 @@ def random_box(height, width, augmentation, seed):
     )
 
 
-def _resized_size(height, width, preprocessing):
+def resized_size(height, width, preprocessing):
     """Size (int32 scalars) after the resize: the short side as asked, the long rounded down."""
     # float64 and this order of operations give the very integers of SlowFast's Python floats.
     rows, columns = tf.cast(height, tf.float64), tf.cast(width, tf.float64)

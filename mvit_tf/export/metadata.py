@@ -10,7 +10,7 @@ from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.errors import UserError
 from mvit_tf.remote_path import RemotePath, as_path
 
-METADATA_FILE = "metadata.json"
+METADATA_FILE, LABELS_FILE = "metadata.json", "labels.txt"
 GRAPH_FILE = "saved_model.pb"
 FORMAT = 1
 _NUM_CLIPS = 5  # as most published video models were measured
@@ -30,6 +30,8 @@ class ExportMetadata:
             up to 1 (softmax).
         ensemble_method: what the probabilities of the clips become: "mean", or "max" of each class.
         image: whether the model takes images, each a clip of one frame without the axis of time.
+        views_in_graph: whether the graph also takes whole videos and makes the clips itself.
+        num_crops: crops of each clip of those, 1 (the centre) or 3.
     """
 
     model_name: str
@@ -40,6 +42,8 @@ class ExportMetadata:
     multi_label: bool = False
     ensemble_method: str = "mean"
     image: bool = False
+    views_in_graph: bool = False
+    num_crops: int = 1
 
     def check_fit(self, model):
         """Refuses a model that takes other clips or has other classes.
@@ -61,6 +65,13 @@ class ExportMetadata:
                 f"{model.name} has {model.output_shape[-1]} outputs, but there are "
                 f"{len(self.class_names)} class names"
             )
+        if self.num_crops not in (1, 3):
+            raise UserError(f"num_crops must be 1 or 3, not {self.num_crops}")
+        if self.views_in_graph:
+            if self.image:
+                raise UserError(f"{model.name} takes images: several views are of videos")
+            # Refuses a number of clips that the rule has not.
+            self.sampling.evaluation_indices(1, 1.0, self.num_clips)
 
     def to_dict(self) -> dict:
         return {
@@ -73,6 +84,8 @@ class ExportMetadata:
             "multi_label": self.multi_label,
             "ensemble_method": self.ensemble_method,
             "image": self.image,
+            "views_in_graph": self.views_in_graph,
+            "num_crops": self.num_crops,
         }
 
     @classmethod
@@ -87,11 +100,18 @@ class ExportMetadata:
             multi_label=values.get("multi_label", False),
             ensemble_method=values.get("ensemble_method", "mean"),
             image=values.get("image", False),
+            views_in_graph=values.get("views_in_graph", False),
+            num_crops=values.get("num_crops", 1),
         )
 
 
 def model_metadata(
-    model, num_clips: int | None = None, ensemble_method: str = "mean"
+    model,
+    num_clips: int | None = None,
+    ensemble_method: str = "mean",
+    *,
+    views_in_graph: bool = False,
+    num_crops: int = 1,
 ) -> ExportMetadata:
     """What a model says of its own frames and classes.
 
@@ -99,7 +119,7 @@ def model_metadata(
         model: an `MViT`.
         num_clips: clips of a video; by default five, one for the sampling rule "segments" and
             for an image model, which has no other.
-        ensemble_method: see `ExportMetadata`.
+        ensemble_method, views_in_graph, num_crops: see `ExportMetadata`.
 
     Raises:
         UserError: it does not know them, or what it says does not fit it.
@@ -129,6 +149,8 @@ def model_metadata(
         multi_label=getattr(model, "multi_label", False),
         ensemble_method=ensemble_method,
         image=image,
+        views_in_graph=views_in_graph,
+        num_crops=num_crops,
     )
     metadata.check_fit(model)
     return metadata

@@ -1,7 +1,9 @@
 """Predicting on video files, from whatever holds a model that knows its frames and classes."""
 
 import contextlib
+import itertools
 import os
+import threading
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,15 +15,21 @@ import tensorflow as tf
 
 from mvit_tf.data.clips import clip_parts, evaluation_frames, gather_frames, whole_clips
 from mvit_tf.data.sampling import ClipSampling
-from mvit_tf.data.transforms import evaluation_preprocess
+from mvit_tf.data.transforms import evaluation_preprocess, temporal_subsample
 from mvit_tf.data.video.decode_workers import DecodeWorkers, in_this_process
 from mvit_tf.errors import UserError
+from mvit_tf.export import requests
+from mvit_tf.export.formats.artefact import find_artefact
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
-from mvit_tf.export.saved_model import SIGNATURE
+from mvit_tf.export.signatures import CROPPED, SIGNATURE
 from mvit_tf.files import local_copy
+from mvit_tf.presets_hub import is_hub_handle
 from mvit_tf.remote_path import RemotePath, as_path, reached
 
 _WEIGHTS_SUFFIXES = (".h5", ".pth", ".pyth", ".pt", ".safetensors")
+# The layer of `VideoPredictor.clip_features` that the head reads.
+POOLED = "pooled"
+_FEATURES_SIGNATURE = "features"
 
 
 @dataclass(frozen=True)
@@ -51,17 +59,106 @@ class Prediction:
 
 
 class VideoPredictor:
-    """What all predictors share; a subclass turns one clip into probabilities.
+    """What all predictors share; a subclass turns clips into probabilities.
 
     Clips and what becomes of them are those of evaluation with centre crops: `metadata.num_clips`
     clips evenly along the video, the mean (or maximum) of their probabilities.
 
+    Videos may be predicted in several threads: they decode side by side, and the model is called
+    by one at a time.
+
     Args:
         metadata: frames and classes of the model.
+
+    Attributes:
+        batch_size: clips of a video in one call of the model, at most; 1 by default.
     """
+
+    batch_size = 1
 
     def __init__(self, metadata: ExportMetadata):
         self.metadata = metadata
+        self._turn = threading.Lock()
+
+    def predict_frames(self, frames: np.ndarray) -> np.ndarray:
+        """The probabilities of clips in memory.
+
+        Args:
+            frames: uint8 (B, T, H, W, 3), RGB, of any size; T frames of one clip each, of which
+                as many as the model takes are picked evenly if they are more or fewer.
+
+        Returns:
+            float32 (B, K), in the order of `metadata.class_names`.
+
+        Raises:
+            UserError: other frames, or frames that the export refuses.
+        """
+        frames = np.asarray(frames)
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[-1] != 3 or not frames.size:
+            raise UserError(
+                f"frames of shape {frames.shape} and type {frames.dtype}: clips are uint8 arrays "
+                "(B, T, H, W, 3), RGB, with at least one frame and pixel"
+            )
+        if frames.shape[1] != self.metadata.sampling.num_frames:
+            frames = temporal_subsample(frames, self.metadata.sampling.num_frames).numpy()
+        return self.predict_prepared(self.prepare(frames))
+
+    def prepare(self, frames: np.ndarray) -> np.ndarray:
+        """What is kept of frames until their clip is whole: as they are, or preprocessed.
+
+        Args:
+            frames: uint8 (..., H, W, 3), RGB.
+
+        Returns:
+            array (..., h, w, 3), for `predict_prepared` and `clip_features`.
+        """
+        return frames
+
+    def predict_prepared(self, clips: np.ndarray) -> np.ndarray:
+        """Clips (B, T, h, w, 3) of frames from `prepare` -> float32 (B, K); for any thread."""
+        with self._turn:
+            return self._probabilities(clips)
+
+    def clip_features(self, clips: np.ndarray, layer: str = POOLED) -> np.ndarray:
+        """The embeddings of clips.
+
+        Args:
+            clips: (B, T, h, w, 3) of frames from `prepare`.
+            layer: "pooled", what the head reads; or "stage_1", "stage_2", ..., the mean over the
+                token grid after that stage's last block.
+
+        Returns:
+            float32 (B, C).
+
+        Raises:
+            UserError: no such layer, or this kind of model gives none.
+        """
+        with self._turn:
+            return _flat_features(self._features(clips, layer))
+
+    def prepared_clips(
+        self, path: str | os.PathLike, *, segment=None, workers: DecodeWorkers | None = None
+    ) -> contextlib.closing:
+        """Context with the clips of a video, decoded as they are asked for.
+
+        Args:
+            path, segment, workers: see `predict_video`.
+
+        Returns:
+            context with an iterator of arrays (T, h, w, 3), for `predict_prepared` and
+            `clip_features`.
+        """
+        run = in_this_process if workers is None else workers.run
+        decoded = run(
+            self._decoder, os.fspath(path), self.metadata.sampling, self.metadata.num_clips, segment
+        )
+        # Closed whatever happens: a worker is held until then.
+        return contextlib.closing(self._closing_clips(decoded))
+
+    def _closing_clips(self, decoded):
+        with contextlib.closing(decoded):
+            # By `map` rather than a loop, no clip is held while the next one is decoded.
+            yield from map(np.asarray, self._clips(decoded))
 
     def predict_videos(
         self, paths: Iterable[str | os.PathLike], *, workers: DecodeWorkers | None = None
@@ -89,12 +186,13 @@ class VideoPredictor:
         ]
 
     def predict_video(
-        self, path: str | os.PathLike, *, workers: DecodeWorkers | None = None
+        self, path: str | os.PathLike, *, segment=None, workers: DecodeWorkers | None = None
     ) -> np.ndarray:
         """Decodes a video's clips and puts their probabilities together.
 
         Args:
             path, workers: see `predict_videos`.
+            segment: optional (start, end) in seconds of the part of the video to look at.
 
         Returns:
             float32 (K,), in the order of `metadata.class_names`.
@@ -102,21 +200,21 @@ class VideoPredictor:
         Raises:
             DecodeError: the video cannot be decoded.
         """
-        run = in_this_process if workers is None else workers.run
-        decoded = run(
-            self._decoder, os.fspath(path), self.metadata.sampling, self.metadata.num_clips
-        )
-        # Closed whatever happens: a worker is held until then.
-        with contextlib.closing(decoded):
-            combine = np.max if self.metadata.ensemble_method == "max" else np.mean
-            # By `map`, no clip is held while the next one is decoded.
-            return combine(list(map(self._probabilities_of_clip, self._clips(decoded))), axis=0)
+        combine = np.max if self.metadata.ensemble_method == "max" else np.mean
+        with self.prepared_clips(path, segment=segment, workers=workers) as clips:
+            return combine(
+                np.concatenate(list(map(self.predict_prepared, self._batches(clips)))), 0
+            )
 
-    def _probabilities_of_clip(self, clip):
-        return self._probabilities(clip[np.newaxis])[0]
+    def _batches(self, clips):
+        """Clips stacked, `batch_size` at most."""
+        if self.batch_size == 1:
+            return map(lambda clip: clip[np.newaxis], clips)
+        groups = iter(lambda: list(itertools.islice(clips, self.batch_size)), [])
+        return map(np.stack, groups)
 
     @staticmethod
-    def _decoder(path: str, sampling: ClipSampling, num_clips: int) -> Iterable:
+    def _decoder(path: str, sampling: ClipSampling, num_clips: int, segment=None) -> Iterable:
         """The generator function that decodes; a function of `mvit_tf.data.clips`."""
         raise NotImplementedError
 
@@ -125,8 +223,15 @@ class VideoPredictor:
         raise NotImplementedError
 
     def _probabilities(self, frames: np.ndarray) -> np.ndarray:
-        """A clip (1, T, ...) -> float32 (1, K)."""
+        """Clips (B, T, ...) -> float32 (B, K)."""
         raise NotImplementedError
+
+    def _features(self, clips: np.ndarray, layer: str) -> np.ndarray:
+        """Clips (B, T, ...) -> (B, C), or a map (B, ..., C)."""
+        raise UserError(
+            f"{self.metadata.model_name}: this kind of model gives probabilities alone; take "
+            "features from the model directory, the .keras file or the SavedModel"
+        )
 
 
 class ModelPredictor(VideoPredictor):
@@ -137,6 +242,9 @@ class ModelPredictor(VideoPredictor):
         num_clips: clips of each video; by default five, one for the sampling rule "segments".
         ensemble_method: what their probabilities become, "mean" or "max".
 
+    Attributes:
+        model: that.
+
     Raises:
         UserError: the model lacks one of them.
     """
@@ -145,23 +253,40 @@ class ModelPredictor(VideoPredictor):
         self, model: keras.Model, *, num_clips: int | None = None, ensemble_method: str = "mean"
     ):
         super().__init__(model_metadata(model, num_clips, ensemble_method))
-        self._model = model
+        self.model = model
+        self._extractors = {}
         self._activation = tf.nn.sigmoid if self.metadata.multi_label else tf.nn.softmax
 
     _decoder = staticmethod(evaluation_frames)
 
     def _clips(self, decoded):
         # The frames are shrunk as they come: those of all clips would fill the memory.
-        frames, facts = gather_frames(
-            decoded,
-            lambda frames, _: evaluation_preprocess(frames, self.metadata.preprocessing).numpy(),
-        )
+        frames, facts = gather_frames(decoded, lambda frames, _: self.prepare(frames))
         return (frames[picks] for picks in facts.picks)
 
+    def prepare(self, frames):
+        return evaluation_preprocess(frames, self.metadata.preprocessing).numpy()
+
     def _probabilities(self, frames):
-        frames = frames[:, 0] if self.metadata.image else frames
-        logits = self._model(keras.ops.convert_to_tensor(frames), training=False)
+        logits = self._call(self.model, frames)
         return self._activation(keras.ops.convert_to_numpy(logits)).numpy()
+
+    def _features(self, clips, layer):
+        if layer not in self._extractors:
+            self._extractors[layer] = self._extractor(layer)
+        return keras.ops.convert_to_numpy(self._call(self._extractors[layer], clips))
+
+    def _call(self, model, frames):
+        frames = frames[:, 0] if self.metadata.image else frames
+        return model(keras.ops.convert_to_tensor(frames), training=False)
+
+    def _extractor(self, layer):
+        if layer == POOLED:
+            return keras.Model(self.model.input, self.model.get_layer("head").input)
+        maps = self.model.feature_extractor()
+        if layer not in maps.output:
+            raise _unknown_layer(layer, maps.output)
+        return keras.Model(maps.input, maps.output[layer])
 
 
 class SavedModelPredictor(VideoPredictor):
@@ -182,7 +307,9 @@ class SavedModelPredictor(VideoPredictor):
         super().__init__(load_metadata(self.directory))
         # Held because the signature's variables live only as long as the loaded object.
         self._loaded = tf.saved_model.load(os.fspath(self.directory))
-        self._serve = self._loaded.signatures[SIGNATURE]
+        # With several crops in the graph, a clip is predicted by all of them.
+        cropped = self.metadata.views_in_graph and self.metadata.num_crops > 1
+        self._serve = self._loaded.signatures[CROPPED if cropped else SIGNATURE]
 
     _decoder = staticmethod(clip_parts)
 
@@ -190,11 +317,48 @@ class SavedModelPredictor(VideoPredictor):
         return whole_clips(decoded)
 
     def _probabilities(self, frames):
-        if self.metadata.image:
-            answer = self._serve(images=tf.constant(frames[:, 0]))
-        else:
-            answer = self._serve(frames=tf.constant(frames))
-        return answer["probabilities"].numpy()
+        # What the graph takes in one request; a clip that is more alone is refused by it.
+        most = max(requests.MAX_REQUEST_BYTES // max(frames[:1].nbytes, 1), 1)
+        parts = [frames[start : start + most] for start in range(0, len(frames), most)]
+        answers = [self._answer(self._serve, part)["probabilities"].numpy() for part in parts]
+        return np.concatenate(answers)
+
+    def _features(self, clips, layer):
+        signature = self._loaded.signatures.get(_FEATURES_SIGNATURE)
+        if signature is None:
+            raise UserError(
+                f"{self.directory} has no signature 'features': export the model again, or take "
+                "features from its model directory or .keras file"
+            )
+        answer = self._answer(signature, clips)
+        if layer not in answer:
+            raise _unknown_layer(layer, answer)
+        return answer[layer].numpy()
+
+    def _answer(self, signature, frames):
+        try:
+            if self.metadata.image:
+                return signature(images=tf.constant(frames[:, 0]))
+            return signature(frames=tf.constant(frames))
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(f"the export refuses these frames: {_refusal(error)}") from None
+
+
+def _refusal(error):
+    """What `requests.require` said, in one line, without TensorFlow's words around it."""
+    *_, said = str(error.message).split("assertion failed: ")
+    return (said.strip().splitlines() or ["without a reason"])[0]
+
+
+def _unknown_layer(layer, known):
+    known = sorted({POOLED, *(name for name in known if name.startswith("stage_"))})
+    return UserError(f"no layer {layer!r} to take features from: give one of {', '.join(known)}")
+
+
+def _flat_features(features):
+    """(B, ..., C) -> float32 (B, C), the mean over what lies between."""
+    features = np.asarray(features, np.float32)
+    return features.mean(axis=tuple(range(1, features.ndim - 1)))
 
 
 def open_predictor(path: str | os.PathLike) -> VideoPredictor:
@@ -202,11 +366,15 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
 
     Args:
         path: an export directory or one version of it; a model directory of training, whose
-            best checkpoint is taken; or a `.keras` file.
+            best checkpoint is taken; a `.keras` file; a preset, also one of the hub,
+            "hf://user/name"; or an export for LiteRT, ONNX Runtime or OpenVINO, a folder or the
+            model's file in it.
 
     Raises:
         UserError: nothing of that kind lies there, or it does not know its frames and classes.
     """
+    if is_hub_handle(path):
+        return _preset_predictor(path)
     path = as_path(path)
     with reached(path):
         return _open_predictor(path)
@@ -223,7 +391,19 @@ def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
         )
     if (path / "experiment.yaml").is_file():
         return _trained_predictor(path)
+    if (path / "model.weights.h5").is_file():
+        return _preset_predictor(path)
+    if (folder := find_artefact(path)) is not None:
+        from mvit_tf.export.formats.predictor import FormatPredictor
+
+        return FormatPredictor(folder)
     return SavedModelPredictor(path)
+
+
+def _preset_predictor(preset: str | os.PathLike | RemotePath) -> ModelPredictor:
+    from mvit_tf.presets import from_preset
+
+    return ModelPredictor(from_preset(preset))
 
 
 def _trained_predictor(path: Path | RemotePath) -> ModelPredictor:

@@ -15,6 +15,7 @@ from mvit_tf.layers.readout import Readout
 from mvit_tf.layers.relative_position import RelativePositions
 from mvit_tf.layers.stochastic_depth import StochasticDepth
 from mvit_tf.layers.token_pooling import TokenPooling
+from mvit_tf.layers.video_converter import VideoConverter
 
 __all__ = [
     "MLP",
@@ -31,5 +32,6 @@ __all__ = [
     "RelativePositions",
     "StochasticDepth",
     "TokenPooling",
+    "VideoConverter",
     "enable_compiled_kernels",
 ]

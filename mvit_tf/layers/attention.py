@@ -125,25 +125,42 @@ class MultiHeadPoolingAttention(keras.layers.Layer):
         for pool in (self.pool_q, self.pool_k, self.pool_v):
             pool.build((*input_shape[:-1], self.dim))
         if self.relative_positions is not None:
-            self.relative_positions.build(
-                (None, self.num_heads, self.output_length, self.head_dim)
-            )
+            self.relative_positions.build((None, self.num_heads, self.output_length, self.head_dim))
         self.proj.build((None, self.dim))
 
     def call(self, tokens):
         queries, keys, values = self._pooled(tokens)
         outputs = kernels.attend(*self._scored(queries, keys), self._split_heads(values))
+        return self._projected(outputs, queries)
+
+    def attention_weights(self, tokens):
+        """The softmax (B, heads, Nq, Nk), float32, of the tokens given to `call`."""
+        queries, keys, _ = self._pooled(tokens)
+        return kernels.attention_weights(*self._scored(queries, keys))
+
+    def call_with_weights(self, tokens):
+        """What `call` returns, and the softmax that it comes from.
+
+        The softmax is a tensor of its own here, larger than all others of a block, so that the
+        gradient in it can be asked for.
+
+        Returns:
+            (outputs (B, Nq, dim), softmax (B, heads, Nq, Nk), float32).
+        """
+        queries, keys, values = self._pooled(tokens)
+        weights = kernels.attention_weights(*self._scored(queries, keys))
+        values = self._split_heads(values)
+        outputs = ops.matmul(ops.cast(weights, values.dtype), values)
+        return self._projected(ops.transpose(outputs, (0, 2, 1, 3)), queries), weights
+
+    def _projected(self, outputs, queries):
+        """The layer's result from what is attended (B, Nq, heads, head_dim)."""
         outputs = self._join_heads(outputs)
         if self.residual_pooling == "all":
             outputs = outputs + queries
         elif self.residual_pooling == "patches":
             outputs = outputs + queries * self._patch_mask(queries.dtype)
         return self.proj(outputs)
-
-    def attention_weights(self, tokens):
-        """The softmax (B, heads, Nq, Nk), float32, of the tokens given to `call`."""
-        queries, keys, _ = self._pooled(tokens)
-        return kernels.attention_weights(*self._scored(queries, keys))
 
     def _pooled(self, tokens):
         """Queries (B, Nq, dim), keys and values (B, Nk, dim), projected and pooled."""

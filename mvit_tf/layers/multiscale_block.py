@@ -146,11 +146,31 @@ class MultiscaleBlock(keras.layers.Layer):
         skip = tokens if self.proj_attention is None else self.proj_attention(normed)
         branch = self.attn(normed, training=training)
         tokens = self.pool_skip(skip) + self.drop_path(branch, attention_scale, training=training)
+        return self._forward_mlp(tokens, mlp_scale, training=training)
 
+    def call_with_parts(self, tokens):
+        """What `call` returns in inference, and what it is made of on the way.
+
+        Returns:
+            (outputs (B, Nq, output_dim), dict of tensors: `source`, the tokens that the skip path
+            takes; `skip` and `branch`, the pooled skip path and the attention, whose sum goes on;
+            `weights`, the softmax (B, heads, Nq, Nk), float32).
+        """
+        normed = self.norm1(tokens)
+        if self.proj_attention is None:
+            source = skip = tokens
+        else:
+            source, skip = normed, self.proj_attention(normed)
+        skip = self.pool_skip(skip)
+        branch, weights = self.attn.call_with_weights(normed)
+        parts = {"source": source, "skip": skip, "branch": branch, "weights": weights}
+        return self._forward_mlp(skip + branch), parts
+
+    def _forward_mlp(self, tokens, scale=None, *, training=False):
         normed = self.norm2(tokens, training=training)
         skip = tokens if self.proj_mlp is None else self.proj_mlp(normed)
         branch = self.mlp(normed, training=training)
-        return skip + self.drop_path(branch, mlp_scale, training=training)
+        return skip + self.drop_path(branch, scale, training=training)
 
     def compute_output_shape(self, input_shape):
         return (*self.attn.compute_output_shape(input_shape)[:-1], self.output_dim)

@@ -171,6 +171,27 @@ class MViT(keras.Model):
         else:
             weights_file.load_weights_file(self, filepath, head=head)
 
+    def save_to_preset(self, directory):
+        """Writes the model as a preset, a folder in KerasHub's layout.
+
+        Args:
+            directory: see `mvit_tf.presets.save_to_preset`.
+        """
+        from mvit_tf.presets import save_to_preset
+
+        save_to_preset(self, directory)
+
+    @classmethod
+    def from_preset(cls, preset, num_classes=None, load_weights=True, dtype=None):
+        """The model of a preset, with its preprocessing, sampling and class names.
+
+        Args:
+            preset, num_classes, load_weights, dtype: see `mvit_tf.presets.from_preset`.
+        """
+        from mvit_tf.presets import from_preset
+
+        return from_preset(preset, num_classes=num_classes, load_weights=load_weights, dtype=dtype)
+
     def feature_maps(self, frames):
         """The tokens of every stage as maps, and the class token, of one call.
 

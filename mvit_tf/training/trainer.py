@@ -60,6 +60,7 @@ def run(
     model_dir: str | os.PathLike,
     config_file: str | os.PathLike | None = None,
     overrides: str = "",
+    **options,
 ):
     """Runs one experiment.
 
@@ -68,6 +69,7 @@ def run(
         model_dir: where everything is written; training resumes what it finds there.
         config_file: YAML of the experiment; `None` takes the one saved in `model_dir`.
         overrides: see `load_experiment`.
+        **options: of `export`.
 
     Raises:
         UserError: of anything that the person at the keyboard can put right.
@@ -76,15 +78,15 @@ def run(
         raise UserError(f"--mode={mode}: must be one of {', '.join(MODES)}")
     directory = ModelDirectory(model_dir)
     with reached(directory.path):
-        _run(mode, directory, config_file, overrides)
+        _run(mode, directory, config_file, overrides, **options)
 
 
-def _run(mode, directory, config_file, overrides):
+def _run(mode, directory, config_file, overrides, **options):
     experiment = load_experiment(config_file or directory.saved_experiment(), overrides)
     if mode == "export":
         cluster = read_cluster()
         if cluster is None or not cluster.index:
-            export(experiment, directory)
+            export(experiment, directory, **options)
         return
     settings = experiment.train
     strategy = make_strategy(
@@ -243,8 +245,15 @@ def _check_unchanged(changes, *, allowed):
         )
 
 
-def export(experiment: Experiment, directory: ModelDirectory) -> Path | RemotePath:
-    """Writes the best checkpoint as the next version under `export/`; returns its folder."""
+def export(
+    experiment: Experiment, directory: ModelDirectory, *, views_in_graph: bool = False, **options
+) -> Path | RemotePath:
+    """Writes the best checkpoint as the next version under `export/`; returns its folder.
+
+    Args:
+        views_in_graph, **options: of `mvit_tf.export.saved_model.export_model`; the views are those
+            of evaluation.
+    """
     from mvit_tf.export.saved_model import export_model
     from mvit_tf.training.storage.trained_model import load_trained_model
 
@@ -255,6 +264,9 @@ def export(experiment: Experiment, directory: ModelDirectory) -> Path | RemotePa
         directory.export,
         num_clips=experiment.data.evaluation_clips,
         ensemble_method=experiment.data.ensemble_method,
+        views_in_graph=views_in_graph,
+        num_crops=experiment.data.evaluation_crops if views_in_graph else 1,
+        **options,
     )
     logging.info(f"exported    epoch {progress.epoch} to {version}")
     return version

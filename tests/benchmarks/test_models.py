@@ -23,6 +23,7 @@ def run(output, *arguments):
     return json.loads((output / "results.json").read_text())["results"]
 
 
+@pytest.mark.slow
 def test_two_checkouts_leave_a_table_and_numbers(tmp_path, capsys):
     other = f"ours@{ROOT}"
     (case,) = run(tmp_path, "--implementations", f"ours,{other}")

@@ -15,7 +15,8 @@ def cells(printed):
     return [line.split() for line in printed.splitlines()]
 
 
-@pytest.mark.parametrize("mode", ["forward", pytest.param("train", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["forward", "train"])
 def test_a_small_model_is_measured_in_a_process_of_its_own(mode, capsys):
     arguments = ["--mode", mode, "--batch", "1", "--steps", "1", "--remat"]
     assert main(["benchmark", "mvitv2_t", *arguments]) == 0
@@ -85,6 +86,7 @@ def test_another_failure_is_none_of_memory():
         speed.measure(Setting(model="mvit_b_16x4", mode="sideways"), 1)
 
 
+@pytest.mark.slow
 def test_tensors_too_large_are_out_of_memory():
     measurement = speed.measure(Setting(model="mvit_b_16x4", mode="forward", batch=10**7), 1)
     assert measurement.failure == "out of memory"

@@ -8,6 +8,8 @@ import sys
 import pytest
 import yaml
 
+from benchmarks import localisation
+from mvit_tf.export.predictor import open_predictor
 from tests.own_words import own_words
 
 EXPERIMENT = {
@@ -81,14 +83,33 @@ def test_nothing_but_the_projects_own_words_is_printed(demo):
     assert few.startswith("warning: 8 of 8 classes with fewer than 5 videos: ")
 
 
-@pytest.mark.slow
-def test_the_real_demo_learns_motion_from_the_order_of_the_frames(tmp_path):
+@pytest.fixture(scope="module")
+def real_demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("real_demo")
     command = "import sys; from mvit_tf.cli.main import main; sys.exit(main())"
-    subprocess.run([sys.executable, "-c", command, "demo", "--output", tmp_path], check=True)
+    subprocess.run([sys.executable, "-c", command, "demo", "--output", folder], check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_real_demo_learns_motion_from_the_order_of_the_frames(real_demo):
     scores = [
-        json.loads((tmp_path / "model" / name).read_text())
+        json.loads((real_demo / "model" / name).read_text())
         for name in ("evaluation.json", "evaluation_shuffled_frames.json")
     ]
     in_order, shuffled = (score["top1_of_all"] for score in scores)
     assert in_order >= 0.95
     assert shuffled < 0.30  # MViT, Table 9: what order is worth to the model
+
+
+@pytest.mark.slow
+def test_the_real_demos_evidence_lies_on_what_moves(real_demo):
+    """And that of the same model before its training does not."""
+    model = open_predictor(real_demo / "model").model
+    videos = real_demo / "videos" / "held_out"
+    for weights, check in (
+        (model, lambda share: share >= 0.9),
+        (localisation.with_random_weights(model), lambda share: share <= 0.5),
+    ):
+        found = localisation.measure(weights, videos, per_class=5, methods=("relevance",))
+        assert check((found["relevance"] > localisation.LEAST_ENRICHMENT).mean())

@@ -27,7 +27,7 @@ def test_help_names_every_command_without_importing_tensorflow():
         assert f"  {command} " in ended.stdout or f"  {command}\n" in ended.stdout
 
 
-@pytest.mark.parametrize("arguments", [[], ["predict"], ["nonsense"],
+@pytest.mark.parametrize("arguments", [[], ["convert"], ["nonsense"],
                                        ["train"], ["train", "--model_dir=x", "--mode=eval"],
                                        ["predict", "export", "a.mp4", "--top", "0"]])  # fmt: skip
 def test_wrong_arguments_end_in_status_2(arguments, capsys):
@@ -40,6 +40,8 @@ def test_wrong_arguments_end_in_status_2(arguments, capsys):
 def test_predicting_nothing_ends_in_status_2(capsys):
     assert main(["predict", "export"]) == 2
     assert "error: no video after export" in capsys.readouterr().err
+    assert main(["predict"]) == 2
+    assert "error: no model is given" in capsys.readouterr().err
 
 
 def test_describe_prints_parameters_and_the_stages(capsys):

@@ -114,3 +114,49 @@ def test_a_keras_file_without_its_frames_and_classes_is_one_line(video, tmp_path
     tiny_model().save(tmp_path / "model.keras")
     assert main(["predict", str(tmp_path / "model.keras"), video]) == 2
     assert "set model.preprocessing, model.sampling, model.class_names" in capsys.readouterr().err
+
+
+def test_options_go_anywhere(export, video, capsys):
+    for arguments in (
+        [str(export), "--json", video],
+        ["--json", str(export), "--top", "1", video],
+        [str(export), video, "--json"],
+    ):
+        assert main(["predict", *arguments]) == 0
+        assert json.loads(capsys.readouterr().out)["video"] == video
+
+
+def test_csv_and_lines_in_a_file_and_the_accuracy(export, video, tmp_path, capsys):
+    best = SavedModelPredictor(export).predict_videos(video)[0].top(1)[0][0]
+    listed, output = tmp_path / "list.csv", tmp_path / "out.csv"
+    listed.write_text(f"path,label,start,end\n{video},{best},,\nno.mp4,wave,,\n")
+    arguments = ["predict", str(export), str(listed), "--format", "csv", "--top", "1"]
+    assert main([*arguments, "--output", str(output)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "top-1 100.0% of 1 labelled videos" in printed.err
+    header, good, bad = output.read_text().splitlines()
+    assert header == "video,start,end,rank,class,probability,error"
+    assert good.startswith(f"{video},,,1,{best},0.")
+    assert bad == f"{tmp_path / 'no.mp4'},,,,,,missing: no such file"
+
+
+def test_answers_come_in_the_order_asked_for_and_are_written_at_once(
+    export, tmp_path, capsys, monkeypatch
+):
+    names = [str(write_numbered(tmp_path / f"{n}.mp4", 20 + n)) for n in range(7)]
+    output = tmp_path / "out.jsonl"
+    arguments = ["predict", str(export), str(tmp_path), "--workers", "3", "--json"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["video"] for line in lines] == names
+
+    def stopped(self, path, **options):
+        if path == names[4]:
+            raise KeyboardInterrupt
+        return one(self, path, **options)
+
+    one = SavedModelPredictor.predict_video
+    monkeypatch.setattr(SavedModelPredictor, "predict_video", stopped)
+    assert main([*arguments, "--output", str(output)]) == 130
+    assert output.read_text().splitlines() == lines[:4]

@@ -74,7 +74,7 @@ def test_a_published_model_is_exported(monkeypatch, tmp_path, capsys):
     ("flags", "message"),
     [
         ([], "give --model_dir, or --model with --weights and --output"),
-        (["--output=x", "--model_dir=y"], "--output goes with --model"),
+        (["--weights=x", "--model_dir=y"], "--weights goes with --model"),
         (["--model=mvit_b_16x4", "--output=x"], "--weights is missing: --model takes it"),
         (["--model=mvit_b_16x4", "--model_dir=x"], "--model_dir does not go with --model"),
     ],

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from mvit_tf.data.lists.video_list import load_video_list
-from mvit_tf.data.moving_shapes import DIRECTIONS, MovingShapes, render, write_moving_shapes
+from mvit_tf.data.moving_shapes import (
+    DIRECTIONS,
+    MovingShapes,
+    render,
+    render_with_masks,
+    write_moving_shapes,
+)
 from mvit_tf.data.video.decoding import open_video
 from mvit_tf.errors import UserError
 
@@ -72,6 +78,15 @@ def test_a_frame_looks_the_same_in_every_class():
         place = np.arange(32) - 15.5
         centres.append([(cover.sum(0) * place).sum(), (cover.sum(1) * place).sum()])
     assert np.abs(centres).max() < 1.0  # A drift without wrapping would give some pixels.
+
+
+def test_masks_are_where_the_shapes_are():
+    shapes = MovingShapes(texture_contrast=0.5)
+    frames, masks = render_with_masks(3, shapes, rng(4))
+    np.testing.assert_array_equal(frames, render(3, shapes, rng(4)))
+    change = np.abs(frames - np.median(frames, axis=0)).max(axis=-1)
+    assert 0.03 < masks.mean() < 0.15
+    assert ((change > 50) == masks).mean() > 0.97
 
 
 def test_files_are_h264_in_class_folders(tmp_path):

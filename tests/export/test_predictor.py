@@ -8,9 +8,12 @@ from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import evaluation_views
 from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
+from mvit_tf.export import requests
 from mvit_tf.export.predictor import ModelPredictor, SavedModelPredictor, open_predictor
 from mvit_tf.export.saved_model import export_model, export_saved_model
 from mvit_tf.models import MViT
+from mvit_tf.prediction.inputs import VideoInput
+from mvit_tf.prediction.videos import of_each_video
 from mvit_tf.training.evaluation.evaluation import ViewPredictor
 from mvit_tf.training.experiments.experiment import load_experiment
 from mvit_tf.training.storage.checkpoints import Progress
@@ -104,6 +107,45 @@ def test_every_way_to_the_same_weights_gives_the_same(videos, tmp_path):
     five = model.predict_videos(videos.paths[:1])[0]  # five clips, as published models
     (kept,) = open_predictor(tmp_path / "model.keras").predict_videos(videos.paths[:1])
     np.testing.assert_allclose(kept.probabilities, five.probabilities, rtol=0, atol=1e-5)
+
+
+def test_what_the_export_refuses_is_said_in_one_line(tmp_path, monkeypatch):
+    export_saved_model(
+        tiny_model(),
+        tmp_path,
+        class_names=CLASS_NAMES,
+        preprocessing=PREPROCESSING,
+        sampling=SAMPLING,
+        num_clips=NUM_CLIPS,
+    )
+    predictor = SavedModelPredictor(tmp_path)
+    with pytest.raises(UserError) as caught:
+        predictor.predict_frames(np.zeros((1, 4, 7, 40, 3), np.uint8))
+    said = "the export refuses these frames: [frames must be 8 to 65536 pixels high and wide; "
+    assert str(caught.value) == f"{said}the request has the shape] [1 4 7 40 3]"
+    with pytest.raises(UserError, match="the export refuses these frames: .*frames must be 8"):
+        predictor.clip_features(np.zeros((1, 4, 7, 40, 3), np.uint8))
+
+    frames = np.random.default_rng(0).integers(0, 256, (5, 4, 40, 50, 3), np.uint8)
+    whole, asked, answer = predictor.predict_frames(frames), [], predictor._answer
+    monkeypatch.setattr(predictor, "_answer", lambda *of: asked.append(len(of[1])) or answer(*of))
+    monkeypatch.setattr(requests, "MAX_REQUEST_BYTES", 2 * frames[0].nbytes)
+    np.testing.assert_allclose(predictor.predict_frames(frames), whole, rtol=0, atol=1e-5)
+    assert asked == [2, 2, 1]
+
+
+def test_a_video_that_the_model_refuses_does_not_stop_the_others():
+    def compute(video, workers):
+        if video.path == "flat.mp4":
+            raise UserError("the export refuses these frames: too flat")
+        return video.path
+
+    videos = [VideoInput("flat.mp4"), VideoInput("good.mp4")]
+    refused, answered = of_each_video(compute, videos, num_workers=1)
+    assert (refused[2].outcome, str(refused[2])) == (
+        "bad_frames", "flat.mp4: the export refuses these frames: too flat"
+    )  # fmt: skip
+    assert answered == (videos[1], "good.mp4", None)
 
 
 def test_predictions_are_ranked(videos):

@@ -50,9 +50,7 @@ def test_raw_frames_give_what_keras_gives_after_preprocessing(model, serve, shap
     logits = model.predict(evaluation_preprocess(frames, PREPROCESSING), verbose=0)
     assert np.ptp(logits, axis=1).min() > 0.1
     np.testing.assert_allclose(outputs["logits"], logits, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(
-        outputs["probabilities"], tf.nn.softmax(logits), rtol=0, atol=1e-5
-    )
+    np.testing.assert_allclose(outputs["probabilities"], tf.nn.softmax(logits), rtol=0, atol=1e-5)
     assert np.array_equal(outputs["classes"].numpy().astype(str), [CLASS_NAMES] * shape[0])
 
 
@@ -113,9 +111,11 @@ def test_the_graph_needs_no_compiler_and_no_python(version):
 def test_the_metadata_is_a_registered_asset_that_needs_no_tensorflow(version):
     saved_model = saved_model_pb2.SavedModel()
     saved_model.ParseFromString((version / "saved_model.pb").read_bytes())
-    assert [asset.filename for asset in saved_model.meta_graphs[0].asset_file_def] == [
-        "metadata.json"
+    assert sorted(asset.filename for asset in saved_model.meta_graphs[0].asset_file_def) == [
+        "labels.txt",
+        "metadata.json",
     ]
+    assert (version / "assets" / "labels.txt").read_text().splitlines() == list(CLASS_NAMES)
     written = json.loads((version / "assets" / "metadata.json").read_text())
     assert written["class_names"] == list(CLASS_NAMES)
     metadata = load_metadata(version)

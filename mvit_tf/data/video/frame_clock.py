@@ -40,6 +40,11 @@ class FrameClock:
         self._joints = timing.joints
 
     @property
+    def start_time(self):
+        """The first frame's time on the file's own clock, in seconds."""
+        return self.first_stamp * self._tick
+
+    @property
     def joined(self):
         """Whether the file is several joined ones."""
         return self._joints is not None

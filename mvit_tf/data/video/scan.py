@@ -13,7 +13,7 @@ from mvit_tf.data.video.video_file import open_container, read_packets, video_st
 _MOST_FAILED_READS = 100
 _FRAMES_A_STEP = 100
 # What FFmpeg says of packets before which data is missing, as also where files were joined.
-_SUSPECT = "a suspect packet"
+SUSPECT = "a suspect packet"
 # Gaps that start so long after damage are laid to it, in seconds.
 _LOSS_WINDOW = 1.0
 
@@ -64,7 +64,7 @@ def scan_steps(path):
     tally, steps = _Tally(), 0
     with open_video(path) as video, open_container(path) as container:
         info, last = video.info, None
-        for picture, damage in _decode_all(container, video_stream(path, container)):
+        for picture, damage in decode_all(container, video_stream(path, container)):
             frame = video.clock.place(picture, last) if picture else None
             tally.add(last, frame, damage, info.fps)
             last = frame or last
@@ -101,14 +101,17 @@ class _Tally:
             self._damaged_until = now + _LOSS_WINDOW
         if not damage:
             self.num_decoded += frame is not None
-        elif damage != _SUSPECT:
+        elif damage != SUSPECT:
             self.problems = self.problems or [f"damaged at {now:.2f} s: {damage}"]
             self.num_damaged += frame is not None
             self.num_errors += frame is None
 
 
-def _decode_all(container, stream):
-    """Yields (picture or None, what is wrong or None) to the end of the file."""
+def decode_all(container, stream):
+    """Yields (picture or None, what is wrong or None) to the end of the file.
+
+    Where the `SUSPECT` packets of a file are all that is wrong, its pictures are sound.
+    """
     for packet, damage in _read_all(container, stream):
         if damage:
             yield None, damage
@@ -128,7 +131,7 @@ def _read_all(container, stream):
         try:
             for packet in read_packets(container, stream):
                 failures = 0
-                yield packet, _SUSPECT if packet.is_corrupt else None
+                yield packet, SUSPECT if packet.is_corrupt else None
             return
         except av.FFmpegError as error:
             failures += 1

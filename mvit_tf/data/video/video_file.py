@@ -24,6 +24,7 @@ OUTCOMES = (
     "corrupt_record",  # a record with a wrong checksum, cut off, or of another kind
     "decoder_timeout",  # no frame within the time limit of a worker
     "decoder_crash",  # the worker ended in the middle
+    "bad_frames",  # which the model refuses
 )
 
 _SPECIAL_FILES = (

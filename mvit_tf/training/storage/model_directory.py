@@ -103,6 +103,8 @@ class ModelDirectory:
     """
 
     def __init__(self, path: str | os.PathLike):
+        if not str(path):
+            raise UserError("--model_dir is empty; give a folder, '.' for this one")
         if re.match(r"[A-Za-z][\w+.-]+:/(?!/)", str(path)):
             raise UserError(
                 f"--model_dir={path}: a URL has two slashes, gs://bucket/runs/mine; with one it "

@@ -10,8 +10,7 @@ from mvit_tf.training import trainer
 from mvit_tf.training.experiments.experiment import load_experiment
 from mvit_tf.training.optimization.freezing import freeze_blocks
 from mvit_tf.training.storage.initial_weights import load_initial_weights
-from tests.training.test_trainer import arrays
-from tests.training.tiny import newest_checkpoint, tiny_model, write_config, write_videos
+from tests.training.tiny import arrays, newest_checkpoint, tiny_model, write_config, write_videos
 
 
 @pytest.fixture(scope="module")

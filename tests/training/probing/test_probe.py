@@ -21,8 +21,7 @@ from mvit_tf.training.probing.features import Features
 from mvit_tf.training.probing.probe import fit_probe, score_features
 from mvit_tf.training.storage.model_directory import ModelDirectory
 from mvit_tf.training.storage.trained_model import load_trained_model
-from tests.training.test_trainer import arrays
-from tests.training.tiny import tiny_model, write_config, write_videos
+from tests.training.tiny import arrays, tiny_model, write_config, write_videos
 
 VIEWS = 2 * 2  # of each training video: evaluation_clips, and mirrored
 

@@ -191,6 +191,7 @@ def test_a_directory_deleted_meanwhile_does_not_hide_the_error(tmp_path):
 @pytest.mark.parametrize(
     ("address", "said"),
     [
+        ("", "--model_dir is empty"),
         ("gs:/bucket/run", "--model_dir=gs:/bucket/run: a URL has two slashes"),
         ("hdfs://host/run", "hdfs://host/run: nothing can be kept on hdfs://; choose a folder"),
         ("file:///tmp/run", "file:///tmp/run: nothing can be kept on file://; choose a folder"),

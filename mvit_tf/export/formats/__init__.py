@@ -1,0 +1,1 @@
+"""Models for runtimes other than TensorFlow: LiteRT, ONNX Runtime and OpenVINO."""
