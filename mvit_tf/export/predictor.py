@@ -21,7 +21,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.export import requests
 from mvit_tf.export.formats.artefact import find_artefact
 from mvit_tf.export.metadata import ExportMetadata, find_version, load_metadata, model_metadata
-from mvit_tf.export.signatures import CROPPED, SIGNATURE
+from mvit_tf.export.signatures import CROPPED, FEATURES, SIGNATURE
 from mvit_tf.files import local_copy
 from mvit_tf.presets_hub import is_hub_handle
 from mvit_tf.remote_path import RemotePath, as_path, reached
@@ -29,7 +29,6 @@ from mvit_tf.remote_path import RemotePath, as_path, reached
 _WEIGHTS_SUFFIXES = (".h5", ".pth", ".pyth", ".pt", ".safetensors")
 # The layer of `VideoPredictor.clip_features` that the head reads.
 POOLED = "pooled"
-_FEATURES_SIGNATURE = "features"
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,21 @@ class VideoPredictor:
         )
 
 
-class ModelPredictor(VideoPredictor):
+class PreparingPredictor(VideoPredictor):
+    """Of models that take clips as they are after preprocessing."""
+
+    _decoder = staticmethod(evaluation_frames)
+
+    def _clips(self, decoded):
+        # The frames are shrunk as they come: those of all clips would fill the memory.
+        frames, facts = gather_frames(decoded, lambda frames, _: self.prepare(frames))
+        return (frames[picks] for picks in facts.picks)
+
+    def prepare(self, frames):
+        return evaluation_preprocess(frames, self.metadata.preprocessing).numpy()
+
+
+class ModelPredictor(PreparingPredictor):
     """Predicts with a model in memory.
 
     Args:
@@ -256,16 +269,6 @@ class ModelPredictor(VideoPredictor):
         self.model = model
         self._extractors = {}
         self._activation = tf.nn.sigmoid if self.metadata.multi_label else tf.nn.softmax
-
-    _decoder = staticmethod(evaluation_frames)
-
-    def _clips(self, decoded):
-        # The frames are shrunk as they come: those of all clips would fill the memory.
-        frames, facts = gather_frames(decoded, lambda frames, _: self.prepare(frames))
-        return (frames[picks] for picks in facts.picks)
-
-    def prepare(self, frames):
-        return evaluation_preprocess(frames, self.metadata.preprocessing).numpy()
 
     def _probabilities(self, frames):
         logits = self._call(self.model, frames)
@@ -324,10 +327,10 @@ class SavedModelPredictor(VideoPredictor):
         return np.concatenate(answers)
 
     def _features(self, clips, layer):
-        signature = self._loaded.signatures.get(_FEATURES_SIGNATURE)
+        signature = self._loaded.signatures.get(FEATURES)
         if signature is None:
             raise UserError(
-                f"{self.directory} has no signature 'features': export the model again, or take "
+                f"{self.directory} has no signature {FEATURES!r}: export the model again, or take "
                 "features from its model directory or .keras file"
             )
         answer = self._answer(signature, clips)

@@ -14,9 +14,8 @@ import os
 import av
 import numpy as np
 from av.video.frame import PictureType
-from av.video.reformatter import VideoReformatter
 
-from mvit_tf.data.video.display import Display
+from mvit_tf.data.video.display import Display, RgbConverter
 from mvit_tf.data.video.frame_clock import FrameClock
 from mvit_tf.data.video.timing import TAIL_TOLERANCE, video_timing
 from mvit_tf.data.video.video_file import (
@@ -104,13 +103,11 @@ class VideoReader:
         """Opens the file, decodes its first frame and finds its rate and length."""
         self._open()
         self.clock = FrameClock(self._stream, stamps_by_dts(self._container))
-        self._reformatter = VideoReformatter()
         first = next(self._pictures, None)
         if first is None:
             reason = self._damage or "the video stream is empty"
             raise DecodeError(self.path, "no_frames", f"no frame can be decoded: {reason}")
-        self._display = Display.of(first)
-        self._stored_size = first.width, first.height
+        self._rgb = RgbConverter(self.path, first)
         start_stamp = self.clock.stamp(first)
         timing = video_timing(self.path, self._container, self._stream, start_stamp)
         self.clock.start(first, timing)
@@ -125,7 +122,8 @@ class VideoReader:
         is_h264 = self._stream.codec_context.codec.canonical_name == "h264"
         self._may_skip = is_h264 and self._may_seek and not stamps_by_dts(self._container)
         self._shown, self._pending = None, self.clock.place(first, None)
-        width, height = self._display.size(*self._stored_size)
+        display = Display.of(first)
+        width, height = display.size(first.width, first.height)
         self.info = VideoInfo(
             codec=self._stream.codec_context.codec.canonical_name,
             fps=timing.fps,
@@ -133,7 +131,7 @@ class VideoReader:
             duration=timing.num_frames / timing.fps,
             width=width,
             height=height,
-            rotation=self._display.rotation,
+            rotation=display.rotation,
         )
 
     def close(self):
@@ -190,7 +188,7 @@ class VideoReader:
             for index in sorted(index for index in last_use if index <= end):
                 frame = kept.pop(index, None)
                 if frame is None:
-                    frame = self._rgb(self._frame_at(index * self._period))
+                    frame = self._rgb(self._frame_at(index * self._period).picture)
                 frames[clip == index] = frame
                 if last_use[index] > number:
                     kept[index] = frame
@@ -313,18 +311,6 @@ class VideoReader:
         """The TimedFrame after `last`; None at the end and at damage."""
         picture = next(self._pictures, None)
         return None if picture is None else self.clock.place(picture, last)
-
-    def _rgb(self, frame):
-        width, height = self._stored_size
-        # A stream may change its size midway: every picture takes that of the first.
-        try:
-            picture = self._reformatter.reformat(
-                frame.picture, width=width, height=height, format="rgb24", threads=1
-            )
-        except av.FFmpegError as error:
-            detail = f"a frame cannot be converted to RGB: {error.strerror}"
-            raise DecodeError(self.path, "decode_error", detail) from None
-        return self._display.apply(picture.to_ndarray())
 
     def _failure(self):
         reached = self._shown.end if self._shown else 0.0

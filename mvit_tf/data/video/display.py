@@ -2,7 +2,11 @@
 
 import dataclasses
 
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from mvit_tf.data.video.video_file import DecodeError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,3 +51,35 @@ class Display:
         if self.flip_columns:
             picture = picture[:, ::-1]
         return picture
+
+
+class RgbConverter:
+    """The pictures of a video as RGB arrays, turned for show.
+
+    Args:
+        path: of the video.
+        first: av.VideoFrame, its first picture. A stream may change its size midway: every picture
+            takes that of the first.
+    """
+
+    def __init__(self, path, first):
+        self._path = path
+        self._size = first.width, first.height
+        self._display = Display.of(first)
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture):
+        """uint8 (height, width, 3) of an av.VideoFrame.
+
+        Raises:
+            DecodeError: it cannot be converted.
+        """
+        width, height = self._size
+        try:
+            picture = self._reformatter.reformat(
+                picture, width=width, height=height, format="rgb24", threads=1
+            )
+        except av.FFmpegError as error:
+            detail = f"a frame cannot be converted to RGB: {error.strerror}"
+            raise DecodeError(self._path, "decode_error", detail) from None
+        return self._display.apply(picture.to_ndarray())

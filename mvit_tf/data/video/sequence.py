@@ -4,10 +4,9 @@ import dataclasses
 import os
 
 import av
-from av.video.reformatter import VideoReformatter
 
-from mvit_tf.data.video.decoding import DecodeError, VideoInfo, open_video
-from mvit_tf.data.video.display import Display
+from mvit_tf.data.video.decoding import VideoInfo, open_video
+from mvit_tf.data.video.display import RgbConverter
 from mvit_tf.data.video.frame_clock import FrameClock
 from mvit_tf.data.video.scan import SUSPECT, decode_all
 from mvit_tf.data.video.timing import TAIL_TOLERANCE
@@ -46,8 +45,7 @@ class FrameSequence:
         self.start_time = clock.start_time
         self.problems = []
         self._clock = clock
-        self._reformatter = VideoReformatter()
-        self._display = self._size = None
+        self._rgb = None
 
     def frames(self):
         """Yields a ShownFrame for each sound frame; goes on after damage, as players do."""
@@ -58,9 +56,8 @@ class FrameSequence:
                     self._note(f"damaged at {last.end if last else 0.0:.2f} s: {damage}")
                 if picture is None or (damage and damage != SUSPECT):
                     continue
-                if self._display is None:
-                    self._display = Display.of(picture)
-                    self._size = picture.width, picture.height
+                if self._rgb is None:
+                    self._rgb = RgbConverter(self.path, picture)
                 frame = self._clock.place(picture, last)
                 # Time stamps that run backwards: no player shows such a frame.
                 if last and frame.start < last.start:
@@ -77,16 +74,7 @@ class FrameSequence:
         Raises:
             DecodeError: it cannot be converted.
         """
-        width, height = self._size
-        # A stream may change its size midway: every picture takes that of the first.
-        try:
-            picture = self._reformatter.reformat(
-                frame.picture, width=width, height=height, format="rgb24", threads=1
-            )
-        except av.FFmpegError as error:
-            detail = f"a frame cannot be converted to RGB: {error.strerror}"
-            raise DecodeError(self.path, "decode_error", detail) from None
-        return self._display.apply(picture.to_ndarray())
+        return self._rgb(frame.picture)
 
     def _note(self, problem):
         if len(self.problems) < _MOST_PROBLEMS:

@@ -6,17 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mvit_tf.data.clips import evaluation_frames, gather_frames
-from mvit_tf.data.transforms import evaluation_preprocess
 from mvit_tf.export.formats.artefact import load_artefact
 from mvit_tf.export.formats.names import MODEL_FILES
 from mvit_tf.export.formats.runtimes import open_runtime
 from mvit_tf.export.metadata import METADATA_FILE
-from mvit_tf.export.predictor import VideoPredictor
+from mvit_tf.export.predictor import PreparingPredictor
 from mvit_tf.remote_path import RemotePath, as_path
 
 
-class FormatPredictor(VideoPredictor):
+class FormatPredictor(PreparingPredictor):
     """Predicts with an artefact of `export_format`.
 
     Args:
@@ -36,16 +34,6 @@ class FormatPredictor(VideoPredictor):
             self.artefact = load_artefact(folder)
             super().__init__(self.artefact.metadata)
             self._run = open_runtime(folder, self.artefact, threads)
-
-    _decoder = staticmethod(evaluation_frames)
-
-    def _clips(self, decoded):
-        # The frames are shrunk as they come: those of all clips would fill the memory.
-        frames, facts = gather_frames(decoded, lambda frames, _: self.prepare(frames))
-        return (frames[picks] for picks in facts.picks)
-
-    def prepare(self, frames):
-        return evaluation_preprocess(frames, self.metadata.preprocessing).numpy()
 
     def _probabilities(self, frames):
         return self.run(frames[:, 0] if self.metadata.image else frames).probabilities
