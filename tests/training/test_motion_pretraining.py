@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mvit_tf.data.moving_shapes import DIRECTIONS, write_moving_shapes
+from mvit_tf.errors import UserError
 from mvit_tf.export.predictor import ModelPredictor
 from mvit_tf.models import MViT
 from mvit_tf.training.experiments.experiment import load_experiment
@@ -43,6 +44,15 @@ def test_small_data_starts_from_them_but_for_the_head():
         expected = head if layer.name == "head" else other.get_weights()
         for one, two in zip(layer.get_weights(), expected, strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+def test_another_size_of_the_model_is_told_how_to_start():
+    experiment = load_experiment(
+        package_configs()["small_data"], "data.train=/videos,model.overrides.embed_dim=16"
+    )
+    model = MViT(experiment.model_config(5))
+    with pytest.raises(UserError, match="model.initial_weights=null,model.reset_head=false$"):
+        load_initial_weights(model, initial_weights(experiment), reset_head=True)
 
 
 def test_the_example_writes_what_small_data_takes(tmp_path):

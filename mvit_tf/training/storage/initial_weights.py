@@ -85,6 +85,12 @@ def load_initial_weights(
             checkpoint.file.load(model, head=head)
     elif not source.is_file():
         raise UserError(f"model.initial_weights: {source} does not exist")
+    elif source in package_weights().values():
+        try:
+            load_weights_file(model, source, head=head)
+        except UserError as error:
+            random = "model.initial_weights=null,model.reset_head=false"
+            raise UserError(f"{error}, or start it from random weights: {random}") from None
     elif source.name.endswith(SUFFIX):
         load_weights_file(model, source, head=head)
     else:
