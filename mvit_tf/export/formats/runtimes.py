@@ -3,6 +3,7 @@
 Each `open_...` gives a function from clips of the model's input shape to `Answer`.
 """
 
+import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -104,15 +105,23 @@ def _open_onnx(path, artefact, threads):
 
 
 def _open_openvino(path, artefact, threads):
-    import openvino
-
     # By itself it would round to bfloat16 on machines that have it.
     precision = {"bfloat16": "bf16"}.get(artefact.dtype, "f32")
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-    model = openvino.Core().compile_model(os.fspath(path), "CPU", options)
+    model = _openvino_core().compile_model(os.fspath(path), "CPU", options)
 
     def run(clips):
         answer = model({"frames": clips})
         return Answer(*(np.array(answer[name]) for name in Answer._fields))
 
     return run
+
+
+@functools.cache
+def _openvino_core():
+    # One for all, never freed: a core gives the thread another stack for signals and puts the one
+    # before it back when it goes. Of two that go in the order they came, the second puts back the
+    # first one's, which is freed by then: the next signal, such as Ctrl-C, crashes the process.
+    import openvino
+
+    return openvino.Core()

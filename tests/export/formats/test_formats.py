@@ -1,6 +1,8 @@
 """Exports for LiteRT, ONNX Runtime and OpenVINO: what they compute, hold and refuse."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -134,6 +136,26 @@ def test_converters_get_no_operation_that_one_of_them_lacks(model):
         tf.graph_util.import_graph_def(graph, name="")
     shapes = [output.shape for op in imported.get_operations() for output in op.outputs]
     assert max(shape.rank for shape in shapes) == 5
+
+
+@pytest.mark.parametrize("format", [pytest.param(name, marks=needs(name)) for name in MODEL_FILES])
+def test_a_signal_is_handled_after_models_that_were_opened_together(model, tmp_path, format):
+    folder = export_format(model, tmp_path / "out", format)
+    program = """
+import gc, signal, sys
+from mvit_tf.export.predictor import open_predictor
+first, second = open_predictor(sys.argv[1]), open_predictor(sys.argv[1])
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, folder], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n")
 
 
 @needs("litert")
