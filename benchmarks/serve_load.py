@@ -80,9 +80,10 @@ def measure(
     """Sends requests by several clients; each waits for its answer before it asks again.
 
     Returns:
-        answers by kind and status, those lost or with a status that is not legal for their kind,
-        seconds, percentiles of the good ones in milliseconds, memory of the server's processes
-        after a tenth of the requests and at the end.
+        answers by kind and status, what the first refusal of each said, those lost or with a
+        status that is not legal for their kind, seconds, percentiles of the good ones in
+        milliseconds, memory of the server's processes after a tenth of the requests and at the
+        end.
     """
     bad = BadRequests(video, num_frames, max_upload).kinds
     rng = random.Random(1)
@@ -91,7 +92,7 @@ def measure(
     for _ in range(requests):
         kind = next(kinds) if rng.random() < bad_share else "good"
         plan.append((kind, bad.get(kind, ("/predict", video, {}, _GOOD))))
-    results, lock, memory = [], threading.Lock(), {}
+    results, refusals, lock, memory = [], {}, threading.Lock(), {}
     waiting = iter(enumerate(plan))
 
     def client():
@@ -103,8 +104,10 @@ def measure(
             if number == requests // 10:
                 memory["start"] = _memory(pid)
             start = time.monotonic()
-            status = _ask(port, request)
+            status, refusal = _ask(port, request)
             with lock:
+                if refusal:
+                    refusals.setdefault(f"{kind} {status}", refusal)
                 results.append((kind, status, time.monotonic() - start, status in request[3]))
 
     begin = time.monotonic()
@@ -127,6 +130,7 @@ def measure(
             for share in (50, 95, 99)
         },
         "answers": {f"{kind} {status}": n for (kind, status), n in sorted(counts.items())},
+        "refusals": refusals,
         "lost": sum(status is None for _, status, *_ in results) + requests - len(results),
         "unexpected": sum(not legal for *_, legal in results),
         "memory": memory,
@@ -148,7 +152,9 @@ def format_load(results: dict) -> str:
             for name, value in results["memory"].items()
         ),
     ]
-    return "\n".join(lines + [f"  {name}: {n}" for name, n in results["answers"].items()])
+    for name, count in results["answers"].items():
+        lines.append(f"  {name}: {count}  {results['refusals'].get(name, '')}".rstrip())
+    return "\n".join(lines)
 
 
 def run(arguments) -> dict:
@@ -214,16 +220,15 @@ def moving_video() -> bytes:
 
 
 def _ask(port, request):
-    """The status of an answer; None where there is none."""
+    """The status of an answer and what a refusal said; None, None where there is no answer."""
     path, body, headers, _ = request
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_REQUEST_SECONDS)
     try:
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()
-        json.loads(answer.read())
-        return answer.status
+        return answer.status, json.loads(answer.read()).get("error", {}).get("message")
     except (OSError, http.client.HTTPException, ValueError):
-        return None
+        return None, None
     finally:
         connection.close()
 

@@ -2,6 +2,7 @@
 
   mvit export --model_dir=runs/mine                             a model trained here
   mvit export --model mvit_b_16x4 --weights kinetics400 --output exports/mvit
+  mvit export --model mine.keras --output exports/mine          also a preset, or hf://user/name
   mvit export --model_dir=runs/mine --format litert --dtype int8
   mvit export --model_dir=runs/mine --compare VIDEO_OR_FOLDER   every format beside Keras
 
@@ -33,7 +34,12 @@ _ALL_DTYPES = tuple(dict.fromkeys(dtype for dtypes in DTYPES.values() for dtype 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_experiment_flags(parser, required=False)
-    parser.add_argument("--model", metavar="NAME", help="export this model, not a --model_dir")
+    parser.add_argument(
+        "--model",
+        metavar="NAME_OR_FILE",
+        help="export this model, not a --model_dir: a name, with --weights, a .keras file, or a "
+        "preset (also hf://user/name)",
+    )
     parser.add_argument(
         "--weights",
         metavar="SET_OR_FILE",
@@ -140,10 +146,8 @@ def _check(arguments):
     else:
         names = ("model_dir", "config_file", "params_override")
         _refuse(arguments, names, "does not go with --model")
-        needed = ("weights",) if arguments.compare is not None else ("weights", "output")
-        for name in needed:
-            if getattr(arguments, name) is None:
-                raise UserError(f"--{name} is missing: --model takes it")
+        if arguments.compare is None and arguments.output is None:
+            raise UserError("--output is missing: --model takes it")
     if arguments.compare is None:
         _refuse(arguments, ("json",), "goes with --compare")
     else:
@@ -169,12 +173,23 @@ def _as_saved_model(arguments) -> bool:
 def _model_and_options(arguments):
     """The model, and what its experiment says of the clips of a video."""
     if arguments.model is not None:
-        from mvit_tf.factory import create_model
-
-        return create_model(arguments.model, weights=arguments.weights), {}
+        return _named_model(arguments.model, arguments.weights), {}
 
     with reached(as_path(arguments.model_dir)):
         return _trained_model(arguments)
+
+
+def _named_model(model, weights):
+    from mvit_tf.factory import create_model
+    from mvit_tf.models import list_models
+
+    if weights is not None:
+        return create_model(model, weights=weights)
+    if model in list_models():
+        raise UserError(f"--weights is missing: --model={model} takes it")
+    from mvit_tf.export.predictor import load_keras_model
+
+    return load_keras_model(model)
 
 
 def _trained_model(arguments):

@@ -12,7 +12,13 @@ that cannot be decoded is named and left out, and the exit status is then 2.
 import argparse
 import sys
 
-from mvit_tf.cli.predictors import add_decoding_flags, add_model_flags, open_model
+from mvit_tf.cli.predictors import (
+    add_decoding_flags,
+    add_model_flags,
+    find_videos,
+    num_workers,
+    open_model,
+)
 from mvit_tf.console import progress
 from mvit_tf.errors import UserError
 
@@ -46,10 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.neighbours and arguments.per_clip:
         raise UserError("--neighbours compares videos: leave out --per_clip")
-    from mvit_tf.cli.predict import num_workers, tell_inputs
     from mvit_tf.data.video.decode_workers import DecodeWorkers
     from mvit_tf.prediction.features import check_file_name, check_local_file, extract_features
-    from mvit_tf.prediction.inputs import find_inputs
     from mvit_tf.prediction.neighbours import plot_neighbours
     from mvit_tf.urls import without_secrets
 
@@ -57,15 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.neighbours:
         check_local_file(arguments.neighbours)
     predictor, sources = open_model(arguments)
-    metadata = predictor.metadata
-    inputs = find_inputs(
-        sources,
-        class_names=metadata.class_names,
-        multi_label=metadata.multi_label,
-        image=metadata.image,
-        nested=arguments.nested,
-    )
-    tell_inputs(inputs)
+    videos = find_videos(arguments, predictor, sources)
     failures = []
 
     def failed(error):
@@ -75,11 +71,11 @@ def run(arguments: argparse.Namespace) -> None:
     with progress("videos") as show:
         found = extract_features(
             predictor,
-            inputs.videos,
+            videos,
             arguments.output,
             layer=arguments.layer,
             per_clip=arguments.per_clip,
-            num_workers=num_workers(arguments.workers, len(inputs.videos)),
+            num_workers=num_workers(arguments.workers, len(videos)),
             time_limit=arguments.time_limit,
             on_progress=show,
             on_failure=failed,
@@ -87,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows, width = found.features.shape
     print(f"{arguments.output}: {rows} embeddings of {width} numbers, {arguments.layer}")
     if arguments.neighbours:
-        paths = {without_secrets(video.path): video.path for video in inputs.videos}
+        paths = {without_secrets(video.path): video.path for video in videos}
         with DecodeWorkers(1, time_limit=arguments.time_limit) as workers:
             plot_neighbours(
                 found.names,
@@ -98,4 +94,4 @@ def run(arguments: argparse.Namespace) -> None:
             )
         print(arguments.neighbours)
     if failures:
-        raise UserError(f"{len(failures)} of {len(inputs.videos)} videos could not be decoded")
+        raise UserError(f"{len(failures)} of {len(videos)} videos have no embedding")

@@ -24,7 +24,13 @@ import contextlib
 import sys
 
 from mvit_tf.cli.arguments import positive_int, positive_number
-from mvit_tf.cli.predictors import add_decoding_flags, add_model_flags, open_model
+from mvit_tf.cli.predictors import (
+    add_decoding_flags,
+    add_model_flags,
+    find_videos,
+    num_workers,
+    open_model,
+)
 from mvit_tf.console import progress
 from mvit_tf.errors import UserError
 from mvit_tf.prediction.output import FORMATS, PredictionFormat, line_writer
@@ -130,23 +136,13 @@ def run(arguments: argparse.Namespace) -> None:
         _run_live(arguments, predictor, form)
         return
 
-    from mvit_tf.prediction.inputs import find_inputs
-
-    metadata = predictor.metadata
-    inputs = find_inputs(
-        sources,
-        class_names=metadata.class_names,
-        multi_label=metadata.multi_label,
-        image=metadata.image,
-        nested=arguments.nested,
-    )
-    tell_inputs(inputs)
+    videos = find_videos(arguments, predictor, sources)
     if arguments.spans:
         from mvit_tf.prediction.span_files import write_spans
 
         write_spans(
             predictor,
-            inputs.videos,
+            videos,
             form,
             folder=arguments.output,
             stride=arguments.stride,
@@ -154,23 +150,7 @@ def run(arguments: argparse.Namespace) -> None:
             time_limit=arguments.time_limit,
         )
     else:
-        _predict(arguments, predictor, inputs.videos, form)
-
-
-def tell_inputs(inputs) -> None:
-    """Says on standard error what was passed over."""
-    for note in inputs.notes:
-        print(f"note: {note}", file=sys.stderr)
-    if inputs.passed_over:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in inputs.passed_over.most_common())
-        print(f"note: no videos, passed over: {kinds}", file=sys.stderr)
-
-
-def num_workers(wanted: int | None, num_videos: int) -> int:
-    """How many decode workers there are for so many videos."""
-    from mvit_tf.data.video.decode_workers import available_processors
-
-    return max(min(wanted or min(available_processors(), 4), num_videos), 1)
+        _predict(arguments, predictor, videos, form)
 
 
 def _predict(arguments, predictor, videos, form):
@@ -211,7 +191,7 @@ def _predict(arguments, predictor, videos, form):
         best_of = f", top-5 {top_5:.1%}" if len(metadata.class_names) > 5 else ""
         print(f"top-1 {top_1:.1%}{best_of} of {score['videos']} labelled videos", file=sys.stderr)
     if failed:
-        raise UserError(f"{failed} of {len(videos)} videos could not be decoded")
+        raise UserError(f"{failed} of {len(videos)} videos could not be predicted")
 
 
 def _progress(shown):
@@ -242,9 +222,21 @@ def _run_live(arguments, predictor, form):
                 write(form.live(answer))
     finally:
         counts = live.counts
-        print(
-            f"{counts.lines} lines; {counts.strides} strides passed over, {counts.late} answers "
-            f"too late; of {counts.frames} frames {counts.dropped} dropped; "
-            f"{counts.reconnections} reconnections",
-            file=sys.stderr,
-        )
+        print(f"{_lines_in_words(counts)}; {_dropped_in_words(counts)}", file=sys.stderr)
+
+
+def _lines_in_words(counts):
+    if not counts.lines:
+        return "no line"
+    mean = counts.total_lag / counts.lines
+    return (
+        f"{counts.lines} line{'' if counts.lines == 1 else 's'}, with a lag of {mean:.2f} s in the "
+        f"mean and {counts.longest_lag:.2f} s at most"
+    )
+
+
+def _dropped_in_words(counts):
+    return (
+        f"{counts.strides} strides passed over, {counts.late} answers too late; of {counts.frames} "
+        f"frames {counts.dropped} dropped; {counts.reconnections} reconnections"
+    )

@@ -1,6 +1,7 @@
 """The arguments of commands that a model comes first in: MODEL, or --model NAME --weights SET."""
 
 import argparse
+import sys
 
 from mvit_tf.cli.arguments import positive_int, positive_number
 from mvit_tf.errors import UserError
@@ -74,3 +75,39 @@ def open_model(arguments: argparse.Namespace, *, wanted: bool = True):
     from mvit_tf.export.predictor import open_predictor
 
     return open_predictor(model), sources
+
+
+def find_videos(arguments: argparse.Namespace, predictor, sources: list[str]) -> list:
+    """The `VideoInput`s that are asked for; what was passed over is said on standard error.
+
+    Args:
+        arguments: with `nested`.
+        predictor: whose classes the labels of lists are.
+        sources: files, folders, lists and URLs.
+
+    Raises:
+        UserError: as of `mvit_tf.prediction.inputs.find_inputs`.
+    """
+    from mvit_tf.prediction.inputs import find_inputs
+
+    metadata = predictor.metadata
+    inputs = find_inputs(
+        sources,
+        class_names=metadata.class_names,
+        multi_label=metadata.multi_label,
+        image=metadata.image,
+        nested=arguments.nested,
+    )
+    for note in inputs.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if inputs.passed_over:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in inputs.passed_over.most_common())
+        print(f"note: no videos, passed over: {kinds}", file=sys.stderr)
+    return inputs.videos
+
+
+def num_workers(wanted: int | None, num_videos: int) -> int:
+    """How many decode workers there are for so many videos."""
+    from mvit_tf.data.video.decode_workers import available_processors
+
+    return max(min(wanted or min(available_processors(), 4), num_videos), 1)

@@ -132,8 +132,8 @@ def model_metadata(
     if missing:
         raise UserError(
             f"{model.name} does not know what its weights were trained on: set "
-            f"{', '.join(missing)}. Published weights of all classes bring them "
-            "(create_model(..., weights=SET)), and .keras files keep them"
+            f"{', '.join(missing)} in Python and save it as a .keras file, which keeps them. "
+            "Published weights of all classes bring them (create_model(..., weights=SET))"
         )
     sampling = model.sampling
     if image:

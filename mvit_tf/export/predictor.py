@@ -377,16 +377,33 @@ def open_predictor(path: str | os.PathLike) -> VideoPredictor:
         UserError: nothing of that kind lies there, or it does not know its frames and classes.
     """
     if is_hub_handle(path):
-        return _preset_predictor(path)
+        return ModelPredictor(load_keras_model(path))
     path = as_path(path)
     with reached(path):
         return _open_predictor(path)
 
 
+def load_keras_model(path: str | os.PathLike) -> keras.Model:
+    """The Keras model of a `.keras` file or a preset, also one of the hub, "hf://user/name".
+
+    Raises:
+        UserError: neither lies there, or it cannot be loaded.
+    """
+    from mvit_tf.presets import from_preset
+
+    if is_hub_handle(path):
+        return from_preset(path)
+    path = as_path(path)
+    with reached(path):
+        if path.suffix == ".keras" and path.is_file():
+            with local_copy(path) as file:
+                return _load_keras_file(file)
+        if (path / "model.weights.h5").is_file():
+            return from_preset(path)
+    raise UserError(f"{path}: no .keras file and no preset")
+
+
 def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
-    if path.suffix == ".keras" and path.is_file():
-        with local_copy(path) as file:
-            return ModelPredictor(_load_keras_file(file))
     if path.suffix in _WEIGHTS_SUFFIXES and path.is_file():
         raise UserError(
             f"{path} holds weights alone; name their model: mvit predict --model NAME "
@@ -394,19 +411,13 @@ def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
         )
     if (path / "experiment.yaml").is_file():
         return _trained_predictor(path)
-    if (path / "model.weights.h5").is_file():
-        return _preset_predictor(path)
+    if path.suffix == ".keras" and path.is_file() or (path / "model.weights.h5").is_file():
+        return ModelPredictor(load_keras_model(path))
     if (folder := find_artefact(path)) is not None:
         from mvit_tf.export.formats.predictor import FormatPredictor
 
         return FormatPredictor(folder)
     return SavedModelPredictor(path)
-
-
-def _preset_predictor(preset: str | os.PathLike | RemotePath) -> ModelPredictor:
-    from mvit_tf.presets import from_preset
-
-    return ModelPredictor(from_preset(preset))
 
 
 def _trained_predictor(path: Path | RemotePath) -> ModelPredictor:

@@ -44,6 +44,7 @@ class LiveCounts:
 
     Attributes:
         lines: answers given.
+        total_lag, longest_lag: of these, in seconds.
         late: answers that would have broken the bound, and were not given.
         strides: strides that were passed over, as the model was still busy.
         frames: frames that came, of those that clips are made of.
@@ -52,6 +53,8 @@ class LiveCounts:
     """
 
     lines: int = 0
+    total_lag: float = 0.0
+    longest_lag: float = 0.0
     late: int = 0
     strides: int = 0
     frames: int = 0
@@ -140,6 +143,8 @@ class LivePredictor:
                     self.counts.late += 1
                     continue
                 self.counts.lines += 1
+                self.counts.total_lag += lag
+                self.counts.longest_lag = max(self.counts.longest_lag, lag)
                 prediction = Prediction(
                     self._source, probabilities, metadata.class_names, metadata.multi_label
                 )

@@ -98,7 +98,8 @@ def scan_video(
         on_progress: called with the windows done and their number.
 
     Raises:
-        DecodeError: not one window can be decoded.
+        DecodeError: not one window can be decoded, or, of outcome "bad_frames", the model refuses
+            the frames.
         UserError: a stride or threshold out of range.
     """
     if not 0 <= threshold <= 1:
@@ -112,7 +113,12 @@ def scan_video(
         info = video.info
         windows = SlidingWindows(metadata.sampling, info.fps, info.num_frames, stride)
         problems = []
-        found = list(_predicted(predictor, windows, items, problems, on_progress))
+        try:
+            found = list(_predicted(predictor, windows, items, problems, on_progress))
+        except DecodeError:
+            raise
+        except UserError as error:
+            raise DecodeError(path, "bad_frames", str(error)) from error
     if not found:
         raise DecodeError(path, "decode_error", "; ".join(problems) or "no window can be decoded")
     times = np.array([windows.time(number) for number in range(len(found))], np.float64)

@@ -42,7 +42,7 @@ def write_spans(
         time_limit: seconds without a frame after which a video cannot be decoded.
 
     Raises:
-        UserError: the folder cannot be used, or, at the end, videos could not be decoded.
+        UserError: the folder cannot be used, or, at the end, videos could not be predicted.
     """
     paths = list(dict.fromkeys(video.path for video in videos))
     folder = None if folder is None else _make_folder(folder)
@@ -72,7 +72,7 @@ def write_spans(
                 print(f"error: {error}", file=sys.stderr)
                 write(form.failure(VideoInput(path), error))
     if failed:
-        raise UserError(f"{failed} of {len(paths)} videos could not be decoded")
+        raise UserError(f"{failed} of {len(paths)} videos could not be predicted")
 
 
 def write_spans_json(scan: VideoScan, file: str | os.PathLike) -> None:

@@ -62,7 +62,7 @@ def plot_timeline(scan: VideoScan, file: str | os.PathLike) -> None:
         f"{title}: probability, and spans at {scan.threshold:.0%} or more", loc="left",
         color=_INK, fontsize=11, fontweight="bold", fontfamily=fonts, parse_math=False,
     )  # fmt: skip
-    rows[-1].xaxis.set_major_locator(MaxNLocator(10, steps=[1, 1.5, 2, 3, 5, 6, 10]))
+    rows[-1].xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 5, 6, 10]))
     rows[-1].xaxis.set_major_formatter(FuncFormatter(lambda second, _: clock(second)))
     write_figure(figure, file)
 

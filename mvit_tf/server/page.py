@@ -14,6 +14,8 @@ from mvit_tf.server.report import VideoReporter
 _FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 # Not "share", which sends pictures elsewhere.
 _BUTTONS = ["download", "fullscreen"]
+# Gradio lays the name of a picture over its upper left corner.
+_BELOW_ITS_NAME = "#frames, #timeline, #heat, #examples { padding-top: 2rem !important; }"
 _CLASSES_SHOWN = 5
 _MOST_EXAMPLES = 24
 # Visitors that wait while another's video is looked at.
@@ -179,6 +181,7 @@ def page_application(page, max_upload: int):
         path="/",
         max_file_size=max_upload,
         theme=gr.themes.Default(**_FONTS),
+        css=_BELOW_ITS_NAME,
         ssr_mode=False,
         footer_links=[],
         run_history=False,

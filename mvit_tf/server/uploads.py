@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +23,8 @@ _STALLED_SECONDS = 10.0
 # A refused client is listened to for so long: most send everything before they read the answer.
 _LISTEN_SECONDS = 2.0
 _MOST_IMAGES = 256
+# Of a broken form it warns by itself; the request's line in the log says that it was refused.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import signal
 
+import numpy as np
 import pytest
 
 from mvit_tf import factory
@@ -9,10 +10,13 @@ from mvit_tf.cli.main import main
 from mvit_tf.export import saved_model
 from mvit_tf.export.formats import export as formats
 from mvit_tf.export.metadata import load_metadata
+from mvit_tf.export.predictor import open_predictor
 from mvit_tf.models import MViT
+from mvit_tf.presets import save_to_preset
 from mvit_tf.training.experiments.experiment import load_experiment
 from mvit_tf.training.storage.checkpoints import Progress
 from mvit_tf.training.storage.model_directory import ModelDirectory
+from tests.export.formats.models import tiny
 from tests.training.tiny import write_config
 
 CLASS_NAMES = ("cartwheel", "juggling", "wave")
@@ -41,6 +45,21 @@ def test_the_views_in_the_graph_are_those_of_evaluation(run, capsys):
     assert main(["export", f"--model_dir={run}", "--model_name=a b"]) == 2
     assert "error: --model_name='a b': letters" in capsys.readouterr().err
     assert [path.name for path in (run / "export").iterdir() if path.is_dir()] == ["1"]
+
+
+@pytest.mark.parametrize("kind", ["mine.keras", "preset"])
+def test_a_model_that_was_saved_elsewhere_is_exported(tmp_path, kind, capsys):
+    model = tiny("mvitv2_s_16x4")
+    path = tmp_path / kind
+    model.save(path) if kind == "mine.keras" else save_to_preset(model, path)
+    output = tmp_path / "exported"
+    assert main(["export", f"--model={path}", f"--output={output}"]) == 0
+    assert f"exported    {path} to {output / '1'}" in capsys.readouterr().out
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 40, 50, 3), dtype=np.uint8)
+    got, wanted = (open_predictor(each).predict_frames(frames) for each in (output, path))
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
+    assert main(["export", f"--model={tmp_path / 'none'}", f"--output={output}"]) == 2
+    assert "none: no .keras file and no preset" in capsys.readouterr().err
 
 
 def test_a_signal_ends_the_other_formats_with_its_own_status(monkeypatch, capsys):

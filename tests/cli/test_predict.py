@@ -55,7 +55,7 @@ def test_a_bad_video_is_named_and_the_others_are_predicted(export, video, tmp_pa
     assert str(empty) in first
     assert "the file is empty" in first
     assert str(missing) in second
-    assert total == "error: 2 of 3 videos could not be decoded"
+    assert total == "error: 2 of 3 videos could not be predicted"
 
 
 def test_a_video_that_crashes_the_decoder_is_one_line(export, video, tmp_path, capsys, monkeypatch):
@@ -69,7 +69,7 @@ def test_a_video_that_crashes_the_decoder_is_one_line(export, video, tmp_path, c
     assert printed.splitlines()[0] == video
     assert errors.splitlines() == [
         f"error: {bad}: the decoder crashed (SIGABRT)",
-        "error: 1 of 2 videos could not be decoded",
+        "error: 1 of 2 videos could not be predicted",
     ]
 
 

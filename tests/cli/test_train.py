@@ -75,7 +75,11 @@ def test_a_published_model_is_exported(monkeypatch, tmp_path, capsys):
     [
         ([], "give --model_dir, or --model with --weights and --output"),
         (["--weights=x", "--model_dir=y"], "--weights goes with --model"),
-        (["--model=mvit_b_16x4", "--output=x"], "--weights is missing: --model takes it"),
+        (
+            ["--model=mvit_b_16x4", "--output=x"],
+            "--weights is missing: --model=mvit_b_16x4 takes it",
+        ),
+        (["--model=mvit_b_16x4", "--weights=x"], "--output is missing: --model takes it"),
         (["--model=mvit_b_16x4", "--model_dir=x"], "--model_dir does not go with --model"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import socket
 import threading
 import time
@@ -134,7 +135,12 @@ def test_live_on_the_command_line(video, capsys, monkeypatch):
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert lines and all(set(line["probabilities"]) == {"red", "green", "blue"} for line in lines)
     first, *_, last = printed.err.splitlines()
-    assert "with a lag of" in first and f"{len(lines)} lines" in last and "dropped" in last
+    assert "with a lag of" in first and "dropped" in last
+    lags = [line["lag"] for line in lines]
+    said = re.match(r"(\d+) lines, with a lag of (\S+) s in the mean and (\S+) s at most; ", last)
+    assert int(said[1]) == len(lines)
+    assert float(said[2]) == pytest.approx(sum(lags) / len(lags), abs=0.006)
+    assert float(said[3]) == pytest.approx(max(lags), abs=0.006) and max(lags) > 0.1
     assert main(["predict", "m", "--live", video, "--spans"]) == 2
 
 
@@ -152,4 +158,4 @@ def test_ctrl_c_ends_a_live_source_with_its_counts(video, capsys, monkeypatch):
     assert main(["predict", "m", "--live", video, "--stride", "0.2", "--max_lag", "30"]) == 130
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 1
-    assert "1 lines; " in printed.err and printed.err.endswith("interrupted\n")
+    assert "1 line, with a lag of " in printed.err and printed.err.endswith("interrupted\n")

@@ -215,6 +215,29 @@ def test_spans_on_the_command_line(video, tmp_path, capsys, monkeypatch):
     assert main(["predict", "m", video, "--spans", "--output", str(output)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"error: {output}/colours.timeline.png cannot be written: Is a dir")
+
+
+def test_a_video_that_the_model_refuses_does_not_end_the_scan_of_others(
+    video, tmp_path, capsys, monkeypatch
+):
+    class Choosy(ColourPredictor):
+        def _probabilities(self, frames):
+            if frames.shape[2] < 48:
+                raise UserError("the export refuses these frames: too flat")
+            return super()._probabilities(frames)
+
+    flat = write_video(tmp_path / "flat.mp4", [coloured("red", height=32)] * 60)
+    monkeypatch.setattr(
+        "mvit_tf.cli.predict.open_model", lambda *_, **__: (Choosy(), [str(flat), video])
+    )
+    assert main(["predict", "m", video, "--spans", "--json"]) == 2
+    printed = capsys.readouterr()
+    refused, good = map(json.loads, printed.out.splitlines())
+    assert refused["error"] == "bad_frames" and len(good["spans"]) == 3
+    assert printed.err.splitlines()[-1] == "error: 1 of 2 videos could not be predicted"
+
+
+def test_copies_of_one_name_and_flags_that_do_not_go_together(video, capsys):
     names = set()
     assert [span_files._free_name(p, names) for p in ("a/x.mp4", "b/x.avi")] == ["x", "x-2"]
     assert main(["predict", "m", video, "--stride", "1"]) == 2

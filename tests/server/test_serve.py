@@ -135,6 +135,10 @@ def bad_requests(video, folder):
         "broken form": (
             "/predict", b"--x", {"Content-Type": "multipart/form-data"}, 400, "bad_form",
         ),
+        "form of no fields": (
+            "/predict", b"--x\r\nno form", {"Content-Type": "multipart/form-data; boundary=x"},
+            400, "bad_form",
+        ),
         "parameter": ("/predict?top=0", content, {}, 422, "bad_parameter"),
         "no endpoint": ("/etc/passwd", content, {}, 404, "not_found"),
         "pickle": ("/predict_frames", pickled, {}, 422, "bad_frames"),
@@ -155,7 +159,7 @@ def bad_requests(video, folder):
 
 
 def test_bad_requests_are_refused_with_the_reason_and_the_next_is_answered(
-    client, video, uploads, tmp_path
+    client, video, uploads, tmp_path, caplog
 ):
     for name, (path, body, headers, status, kind) in bad_requests(video, tmp_path).items():
         failures = client.metric(f'mvit_failures_total{{kind="{kind}"}}')
@@ -167,6 +171,7 @@ def test_bad_requests_are_refused_with_the_reason_and_the_next_is_answered(
         assert client.post("/predict", video.read_bytes())[0] == 200, name
     assert left_over(uploads) == []
     assert client.metric(IN_WORK) == 0
+    assert not [record for record in caplog.records if record.name.startswith("python_multipart")]
 
 
 def test_a_full_disk_is_said(client, video, monkeypatch):
