@@ -65,7 +65,7 @@ def test_a_config_holds_the_numbers_of_its_source(name):
     assert (train.weight_decay, config.drop_path_rate) == (decay, drop)
     assert (data.evaluation_clips, data.evaluation_crops) == (clips, crops)
     cost = complexity(config)
-    assert cost.params / 1e6 == pytest.approx(params, rel=0.012)
+    assert cost.params / 1e6 == pytest.approx(params, rel=0.014)
     assert cost.macs / 1e9 == pytest.approx(GMACS_OF_OUR_OWN.get(name, gmacs), rel=0.01)
     header = (CONFIGS / f"{name}.yaml").read_text()
     assert f"{cost.macs / 1e9:.2f} GMACs forward" in header
