@@ -8,6 +8,7 @@ axis, in the other sense; and cells are normalised by blocks of several, with an
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from mvit_tf.pretraining.geometry import CELL_SIZE, NUM_BINS
@@ -46,14 +47,25 @@ def hog(images):
     length = tf.sqrt(gradient_x**2 + gradient_y**2)
     angle = tf.atan2(gradient_x, gradient_y) / math.pi * NUM_BINS
     bins = tf.math.floormod(tf.cast(tf.floor(angle), tf.int32), NUM_BINS)
-    cells = (-1, height // CELL_SIZE, CELL_SIZE, width // CELL_SIZE, CELL_SIZE, channels)
-    sums = [
-        tf.reduce_sum(tf.reshape(tf.where(bins == index, length, 0.0), cells), axis=(2, 4))
-        for index in range(NUM_BINS)
-    ]
-    histograms = tf.stack(sums, axis=-1)
+    histograms = _sums_of_bins(bins, length)
     norms = tf.norm(histograms, axis=-1, keepdims=True)
     return histograms / tf.maximum(norms, _LEAST_NORM)
+
+
+def _sums_of_bins(bins, length):
+    """The lengths (N, H, W, C) of the gradients of each bin, summed by cell: (N, h, w, C, 9)."""
+    height, width, channels = bins.shape[1:]
+    high, wide = height // CELL_SIZE, width // CELL_SIZE
+    rows, columns = np.arange(height)[:, None] // CELL_SIZE, np.arange(width) // CELL_SIZE
+    cells = (rows * wide + columns)[..., None] * channels + np.arange(channels)
+    images = tf.range(tf.shape(bins)[0])[:, None, None, None] * (high * wide * channels)
+    # One pass over the pixels; a sum for each bin by itself would be nine.
+    sums = tf.math.unsorted_segment_sum(
+        tf.reshape(length, [-1]),
+        tf.reshape((images + cells.astype(np.int32)) * NUM_BINS + bins, [-1]),
+        tf.shape(bins)[0] * (high * wide * channels * NUM_BINS),
+    )
+    return tf.reshape(sums, (-1, high, wide, channels, NUM_BINS))
 
 
 def hog_targets(clips, predicted):
