@@ -39,6 +39,7 @@ _GROUP = "mvit_tf"
 _CONTENTS = "contents"
 _OPTIMIZER = "optimizer"  # what Keras calls a compiled model's, and its group of a file
 _HEAD = "head"
+_MASK_TOKEN = "mask_token/token"  # which a pre-training alone has
 _SHOWN = 3
 _COPIED_AT_ONCE = 16 * 2**20
 _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError)  # what h5py makes of damaged files
@@ -97,11 +98,14 @@ def load_weights_file(model: keras.Model, path: str | os.PathLike, **options):
         path: a `.weights.h5` file of `save_weights_file` or of Keras.
         **options: of `WeightsFile.load`.
 
+    Returns:
+        what `WeightsFile.load` does.
+
     Raises:
         UserError: the file is missing or damaged, or does not fit the model.
     """
     with open_weights_file(path) as file:
-        file.load(model, **options)
+        return file.load(model, **options)
 
 
 @contextlib.contextmanager
@@ -172,8 +176,12 @@ class WeightsFile:
             model: built; unchanged if this raises. The state of its optimizer is loaded where
                 the file holds one that fits.
             head: "load"; "fresh" leaves the model's head as it is; "auto" does so where the
-                numbers of classes differ.
+                numbers of classes differ. Of a pre-training (MaskFeat) both take the encoder, and
+                leave the model's last norm as it is too.
             require_optimizer: refuse a file without a fitting optimizer's state.
+
+        Returns:
+            ConversionReport of an encoder that was taken; otherwise None.
 
         Raises:
             UserError: the file lacks weights of the model, has others, or values that are not
@@ -184,6 +192,8 @@ class WeightsFile:
         self.check()
         wanted = {variable.path: tuple(variable.shape) for variable in merged_weights(model)}
         held = self.variables or _named_by_shape(self.shapes, wanted)
+        if head != "load" and _MASK_TOKEN in held and _MASK_TOKEN not in wanted:
+            return self._load_encoder(model)
         fresh = head == "fresh" or (head == "auto" and _head(held) != _head(wanted))
         if fresh:
             held, wanted = _without_head(held), _without_head(wanted)
@@ -205,6 +215,19 @@ class WeightsFile:
             self._assign(model, skipped)
             if lora_weights(model):
                 self._assign_lora(model, required=require_optimizer)
+        return None
+
+    def _load_encoder(self, model):
+        """Sets the encoder of a model from a pre-training."""
+        from mvit_tf.conversion.loading import load_encoder
+        from mvit_tf.pretraining.geometry import prediction_grid
+        from mvit_tf.pretraining.maskfeat import MaskFeat
+
+        config = MViTConfig(**self.config)
+        # No weight depends on the window of the masks.
+        pretrained = MaskFeat(config, window=prediction_grid(config).grid, dtype="float32")
+        self.load(pretrained)
+        return load_encoder(model, pretrained, str(self.path))
 
     def _assign(self, model, skipped):
         try:
@@ -245,6 +268,11 @@ class WeightsFile:
                 f"{self.path} was trained on {classes} classes, the model has {expected}; build "
                 f'the model with num_classes={classes}, or keep its new head: head="fresh", in '
                 "an experiment model.reset_head=true"
+            )
+        if _MASK_TOKEN in held and _MASK_TOKEN not in wanted:
+            return (
+                f"{self.path} is of a pre-training, which has no head: take its encoder and keep "
+                'the new head: head="fresh", in an experiment model.reset_head=true'
             )
         parts = []
         if self.config and _config_of(model):

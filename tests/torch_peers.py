@@ -28,6 +28,7 @@ _UNRELATED_MODULES = (
     "slowfast.models.masked",
     "slowfast.utils.distributed",
     "slowfast.utils.logging",
+    "slowfast.utils.misc",
     "mvit.utils.logging",
     "mvit.utils.misc",
 )
@@ -41,6 +42,28 @@ def slowfast_model(config, checkout):
     defaults, builder = import_from(
         checkout, "slowfast.config.defaults", "slowfast.models.video_model_builder"
     )
+    model = builder.MViT(_slowfast_cfg(defaults, config)).eval()
+    model.head.act = torch.nn.Identity()
+    return model
+
+
+def maskfeat_model(config, checkout):
+    """SlowFast's MaskFeat of histograms of gradients, from a checkout."""
+    import_torchvision()
+    defaults, masked = import_from(
+        checkout,
+        "slowfast.config.defaults",
+        "slowfast.models.masked",
+        needed=("slowfast.models.masked",),
+    )
+    cfg = _slowfast_cfg(defaults, config)
+    cfg.MASK.ENABLE = cfg.MASK.PRED_HOG = True
+    cfg.MASK.PRETRAIN_DEPTH = [cfg.MVIT.DEPTH - 1]
+    cfg.MASK.HEAD_TYPE = "separate"
+    return masked.MaskMViT(cfg).eval()
+
+
+def _slowfast_cfg(defaults, config):
     first = slice(1, None) if config.image else slice(None)
     cfg = defaults.get_cfg()
     _set_common(cfg, config)
@@ -59,9 +82,7 @@ def slowfast_model(config, checkout):
         for spec in config.blocks()
         if config.pool_every_query or max(spec.query_stride) > 1
     ]
-    model = builder.MViT(cfg).eval()
-    model.head.act = torch.nn.Identity()
-    return model
+    return cfg
 
 
 def mvit_model(config, checkout):
@@ -100,8 +121,9 @@ def _set_common(cfg, config):
     cfg.MVIT.DIM_MUL = cfg.MVIT.HEAD_MUL = [[start, 2.0] for start in stage_starts(config)]
 
 
-def import_from(checkout, *names):
-    stand_ins = {name: mock.MagicMock() for name in _UNRELATED_MODULES}
+def import_from(checkout, *names, needed=()):
+    unrelated = set(_UNRELATED_MODULES) - set(needed)
+    stand_ins = {name: mock.MagicMock() for name in unrelated}
     sys.path.insert(0, str(checkout))
     try:
         with mock.patch.dict(sys.modules, stand_ins):

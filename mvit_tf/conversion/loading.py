@@ -5,7 +5,9 @@ import os
 import types
 
 import numpy as np
+from keras import ops
 
+from mvit_tf.conversion import slowfast
 from mvit_tf.conversion.checkpoint_files import read_checkpoint
 from mvit_tf.conversion.fitting import fit_tensors
 from mvit_tf.conversion.layouts import WRITTEN, find_model
@@ -15,9 +17,17 @@ from mvit_tf.conversion.tensors import as_tensor
 from mvit_tf.conversion.variant import likely_cause, variant_of_shapes
 from mvit_tf.errors import UserError
 from mvit_tf.models.mvit import MViT
+from mvit_tf.pretraining.maskfeat import MaskFeat
 
 HEADS = ("auto", "load", "fresh")
 _HEAD = ("head/kernel", "head/bias")
+_NORM = ("norm/gamma", "norm/beta")
+# What only a MaskFeat has.
+_PREDICTION = (
+    "mask_token/token",
+    *("pred_norm/gamma", "pred_norm/beta"),
+    *("pred_head/kernel", "pred_head/bias"),
+)
 _SHOWN = 4
 
 
@@ -31,10 +41,11 @@ def load_pytorch_weights(
     lies beside the model is left out. Positions of another input size are interpolated (bicubic in
     space, linear in time and for relative tables); weights of an image model are inflated to a
     video model: kernels as `inflation` says, the temporal relative tables zero, and the class
-    token left fresh where the image model has none.
+    token left fresh where the image model has none. Of a pre-training (MaskFeat) an MViT takes the
+    encoder: its last norm and its head stay as they are.
 
     Args:
-        model: MViT; unchanged if this raises.
+        model: MViT or MaskFeat; unchanged if this raises.
         source: path of a `.pth`, `.pyth`, `.pt` or `.safetensors` file, or a state dict of
             numpy arrays or PyTorch tensors.
         head: "auto" loads the head where the numbers of classes agree and else leaves it
@@ -57,14 +68,41 @@ def load_pytorch_weights(
     if inflation not in INFLATIONS:
         raise UserError(f"inflation must be one of {INFLATIONS}, got {inflation!r}")
     variables = _variables(model)
-    shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
     weights = read_weights(source, prefix)
-    label, tensors = weights.label, weights.tensors
-    _check_residual_pooling(label, weights.layout, model.config)
+    _check_residual_pooling(weights.label, weights.layout, model.config)
+    return _place(model, variables, weights, head, inflation, source_grid)
 
-    fresh = _fresh_head(tensors, model.config, head)
-    left_out = tuple(name for path in fresh if path in tensors for name in tensors[path].names)
-    tensors = {path: tensor for path, tensor in tensors.items() if path not in fresh}
+
+def load_encoder(model, pretrained, label):
+    """Sets the encoder of a model from a pre-training of Keras.
+
+    Args:
+        model: MViT; unchanged if this raises. Its last norm and its head stay as they are.
+        pretrained: MaskFeat.
+        label: where that is from, for the report.
+
+    Returns:
+        ConversionReport.
+
+    Raises:
+        UserError: the two are of different models, with the likely cause.
+    """
+    tensors = {
+        path: as_tensor(path, ops.convert_to_numpy(variable))
+        for path, variable in _variables(pretrained).items()
+    }
+    weights = Weights(label, None, tensors, (), ())
+    return _place(model, _variables(model), weights, "fresh", INFLATIONS[0], None)
+
+
+def _place(model, variables, weights, head, inflation, source_grid):
+    shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
+    label, tensors = weights.label, weights.tensors
+    replaced = _replaced(tensors, model, head)
+    fresh = tuple(path for path in replaced if path in shapes)
+    left_out = [name for path in replaced if path in tensors for name in tensors[path].names]
+    left_out = (*left_out, *weights.constants)
+    tensors = {path: tensor for path, tensor in tensors.items() if path not in replaced}
     fit = fit_tensors(
         tensors,
         shapes,
@@ -81,7 +119,7 @@ def load_pytorch_weights(
         variables[path].assign(array)
     return ConversionReport(
         source=label,
-        layout=weights.layout.NAME,
+        layout="keras" if weights.layout is None else weights.layout.NAME,
         placements=tuple(placement for placement, _ in fit.assignments),
         unused=left_out,
         beside=weights.beside,
@@ -89,22 +127,24 @@ def load_pytorch_weights(
 
 
 @dataclasses.dataclass(frozen=True)
-class PyTorchWeights:
-    """Names and shapes of PyTorch weights, converted; the values unread.
+class Weights:
+    """Names and shapes of weights, converted; the values unread.
 
     Attributes:
         label: the source, for messages.
-        layout: the module of this package that reads it.
+        layout: the module of this package that reads it; None for weights of Keras.
         tensors: variable path -> Tensor.
         unknown: names of the model's tensors for which the layout has no variable.
         beside: names of tensors beside the model.
+        constants: names of tensors of the model that nobody trains.
     """
 
     label: str
-    layout: types.ModuleType
+    layout: types.ModuleType | None
     tensors: dict
     unknown: tuple[str, ...]
     beside: tuple[str, ...]
+    constants: tuple[str, ...] = ()
 
 
 def read_weights(source, prefix=None):
@@ -114,7 +154,7 @@ def read_weights(source, prefix=None):
         source, prefix: as of `load_pytorch_weights`.
 
     Returns:
-        PyTorchWeights.
+        Weights.
 
     Raises:
         UserError: see `load_pytorch_weights`.
@@ -131,15 +171,16 @@ def read_weights(source, prefix=None):
     tensors = layout.to_keras(inside)
     known = {name for tensor in tensors.values() for name in tensor.names}
     names = [name for tensor in inside.values() for name in tensor.names]
-    unknown = tuple(name for name in names if name not in known)
-    return PyTorchWeights(label, layout, tensors, unknown, tuple(beside))
+    constants = tuple(name for name in names if name in slowfast.FILTERS)
+    unknown = tuple(name for name in names if name not in known.union(constants))
+    return Weights(label, layout, tensors, unknown, tuple(beside), constants)
 
 
 def to_pytorch_state_dict(model, layout="slowfast"):
     """The weights of a model under the names and in the shapes of a PyTorch implementation.
 
     Args:
-        model: MViT.
+        model: MViT or, for "slowfast" alone, MaskFeat.
         layout: "slowfast", "torchvision", "pytorchvideo" or "timm".
 
     Returns:
@@ -151,6 +192,8 @@ def to_pytorch_state_dict(model, layout="slowfast"):
     if layout not in WRITTEN:
         raise UserError(f"layout must be one of {', '.join(WRITTEN)}, got {layout!r}")
     variables = _variables(model)
+    if isinstance(model, MaskFeat) and layout != slowfast.NAME:
+        raise UserError(f"{layout} has no MaskFeat; this model can be written as {slowfast.NAME}")
     reasons = WRITTEN[layout].unsupported(model.config)
     if reasons:
         able = [name for name, other in WRITTEN.items() if not other.unsupported(model.config)]
@@ -165,7 +208,7 @@ def to_pytorch_state_dict(model, layout="slowfast"):
 
 def _variables(model):
     """path -> variable."""
-    if not isinstance(model, MViT):
+    if not isinstance(model, MViT | MaskFeat):
         raise UserError(
             f"{model.name!r} is not a model of mvit_tf.create_model or mvit_tf.build_mvit, whose "
             "layers the weights are mapped to; convert into such a model and take its layers"
@@ -184,10 +227,19 @@ def _read(label, placement, tensor):
     return values
 
 
-def _fresh_head(tensors, config, head):
-    kernel = tensors.get("head/kernel")
-    other = head == "auto" and kernel is not None and kernel.shape[-1] != config.num_classes
-    return _HEAD if other or head == "fresh" or not config.num_classes else ()
+def _replaced(tensors, model, head):
+    """Paths of variables that keep their values, and of tensors to leave out."""
+    if isinstance(model, MaskFeat):
+        return ()
+    if _is_pretraining(tensors) and head != "load":
+        return (*_HEAD, *_NORM, *_PREDICTION)
+    kernel, classes = tensors.get("head/kernel"), model.config.num_classes
+    other = head == "auto" and kernel is not None and kernel.shape[-1] != classes
+    return _HEAD if other or head == "fresh" or not classes else ()
+
+
+def _is_pretraining(tensors):
+    return _PREDICTION[0] in tensors
 
 
 def _check_residual_pooling(label, layout, config):
@@ -229,6 +281,11 @@ def _check_fit(label, fit, unknown, tensors, shapes):
         cause = (
             f"the file has {source.num_classes} classes; build the model with "
             f'num_classes={source.num_classes}, or load with head="fresh" for a new head'
+        )
+    if not cause and _is_pretraining(tensors) and _PREDICTION[0] not in shapes:
+        cause = (
+            "the file is of a pre-training, which has no head: head='fresh' loads its encoder "
+            "and leaves the model's last norm and head as they are"
         )
     if not cause and tuple(fit.missing) == _HEAD:
         cause = (

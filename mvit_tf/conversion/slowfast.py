@@ -1,20 +1,32 @@
 """SlowFast's names (facebookresearch/SlowFast, `slowfast/models/video_model_builder.py`, MViT).
 
-Also those of its files from before MViTv2, which project q, k and v apart. An image model has
-two-dimensional patch kernels and pooling kernels of one frame.
+Also those of its files from before MViTv2, which project q, k and v apart, and of its MaskFeat of
+videos (`slowfast/models/masked.py`, MaskMViT). An image model has two-dimensional patch kernels and
+pooling kernels of one frame.
 """
+
+import numpy as np
 
 from mvit_tf.conversion.names import NameTable, fuse_qkv, place_expansion
 from mvit_tf.conversion.tensors import to_pytorch_axes, without_time
 
 NAME = "slowfast"
+# Sobel's filters, which a MaskFeat keeps beside its weights.
+FILTERS = ("hogs.0.weight_x", "hogs.0.weight_y")
 # SlowFast keeps the class token out of residual pooling.
 RESIDUAL_POOLING = ("none", "patches")
 
 NAMES = NameTable(
-    modules={"patch_embed": "patch_embed.proj", "norm": "norm", "head": "head.projection"},
+    modules={
+        "patch_embed": "patch_embed.proj",
+        "norm": "norm",
+        "head": "head.projection",
+        "pred_norm": "pred_head.transforms.0.0",
+        "pred_head": "pred_head.projections.0",
+    },
     parameters={
         "class_token/token": "cls_token",
+        "mask_token/token": "mask_token",
         "positions/spatial": "pos_embed_spatial",
         "positions/temporal": "pos_embed_temporal",
         "positions/class": "pos_embed_class",
@@ -62,7 +74,14 @@ def to_pytorch(variables, *, image):
         if image and path == "patch_embed/kernel":
             values = without_time(path, values)
         state_dict[NAMES.to_name(path)] = values
+    if "mask_token/token" in variables:
+        state_dict |= dict(zip(FILTERS, _sobel_filters(), strict=True))
     return state_dict
+
+
+def _sobel_filters():
+    across = np.outer([1, 2, 1], [1, 0, -1]).astype(np.float32)
+    return [np.tile(kernel, (3, 1, 1, 1)) for kernel in (across, across.T)]
 
 
 def unsupported(config):

@@ -6,12 +6,12 @@ import keras  # noqa: F401
 from mvit_tf.layers.attention import MultiHeadPoolingAttention
 from mvit_tf.layers.dense import Dense, QKVDense
 from mvit_tf.layers.depthwise_conv3d import DepthwiseConv3D
-from mvit_tf.layers.embeddings import ClassToken, PatchEmbedding, PositionEmbedding
+from mvit_tf.layers.embeddings import ClassToken, MaskToken, PatchEmbedding, PositionEmbedding
 from mvit_tf.layers.kernels import enable_compiled_kernels
 from mvit_tf.layers.mlp import MLP
 from mvit_tf.layers.multiscale_block import MultiscaleBlock
 from mvit_tf.layers.normalization import LayerNormalization
-from mvit_tf.layers.readout import Readout
+from mvit_tf.layers.readout import GridTokens, Readout
 from mvit_tf.layers.relative_position import RelativePositions
 from mvit_tf.layers.stochastic_depth import StochasticDepth
 from mvit_tf.layers.token_pooling import TokenPooling
@@ -22,7 +22,9 @@ __all__ = [
     "ClassToken",
     "Dense",
     "DepthwiseConv3D",
+    "GridTokens",
     "LayerNormalization",
+    "MaskToken",
     "MultiHeadPoolingAttention",
     "MultiscaleBlock",
     "PatchEmbedding",

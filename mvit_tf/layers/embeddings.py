@@ -1,8 +1,9 @@
-"""From frames to tokens: patch embedding, class token, position embedding."""
+"""From frames to tokens: patch embedding, mask token, class token, position embedding."""
 
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from mvit_tf.geometry import convolved_size
@@ -68,6 +69,60 @@ class PatchEmbedding(keras.layers.Layer):
             "strides": self.strides,
             "padding": self.padding,
         }
+
+
+@keras.saving.register_keras_serializable(package="mvit_tf")
+class MaskToken(keras.layers.Layer):
+    """Puts one learned token in the place of those that a mask covers (MaskFeat, section 3.1).
+
+    Args:
+        grid: three ints, (T, H, W) of the tokens.
+
+    Input: tokens (B, T*H*W, C), and a mask (B, T, H', W') of zeros and ones, 1 where masked,
+    which is stretched to the grid by the nearest value. Output shape: (B, T*H*W, C).
+
+    Raises:
+        ValueError: tokens that do not fill the grid, or a mask of other T.
+    """
+
+    def __init__(self, *, grid, **kwargs):
+        super().__init__(**kwargs)
+        self.grid = tuple(grid)
+
+    # Not `mask`, an argument that Keras fills by itself.
+    def build(self, tokens_shape, masked_shape):
+        check_length(self.name, tokens_shape, self.grid, False)
+        if masked_shape[1] != self.grid[0]:
+            raise ValueError(
+                f"{self.name}: the mask has {masked_shape[1]} times, the tokens {self.grid[0]}"
+            )
+        self.token = self.add_weight(
+            shape=(1, 1, tokens_shape[-1]), initializer=kernel_initializer(), name="token"
+        )
+
+    def call(self, tokens, masked):
+        masked = ops.cast(stretch_mask(masked, self.grid), tokens.dtype)[..., None]
+        return tokens * (1 - masked) + ops.cast(self.token, tokens.dtype) * masked
+
+    def compute_output_shape(self, tokens_shape, masked_shape):
+        return tokens_shape
+
+    def get_config(self):
+        return {**super().get_config(), "grid": self.grid}
+
+
+def stretch_mask(mask, grid):
+    """A mask (B, T, H', W') on the tokens of a grid (T, H, W), (B, T*H*W): the nearest value.
+
+    Args:
+        mask: tensor; T, H' and W' known.
+        grid: three ints.
+    """
+    for axis in (2, 3):
+        size, target = mask.shape[axis], grid[axis - 1]
+        # That of the nearest value by PyTorch's rule, which rounds down.
+        mask = ops.take(mask, np.arange(target) * size // target, axis=axis)
+    return ops.reshape(mask, (-1, math.prod(grid)))
 
 
 @keras.saving.register_keras_serializable(package="mvit_tf")

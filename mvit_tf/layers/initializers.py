@@ -10,12 +10,12 @@ import math
 import keras
 
 
-def kernel_initializer():
-    return keras.initializers.RandomNormal(stddev=0.02)
+def kernel_initializer(scale=1.0):
+    return keras.initializers.RandomNormal(stddev=0.02 * scale)
 
 
-def bias_initializer():
-    return keras.initializers.Constant(0.02)
+def bias_initializer(scale=1.0):
+    return keras.initializers.Constant(0.02 * scale)
 
 
 def convolution_bias_initializer(kernel_size, channels):

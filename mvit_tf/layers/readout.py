@@ -1,4 +1,4 @@
-"""From the last tokens to one vector a clip."""
+"""From the last tokens to one vector a clip, or to those of the grid."""
 
 import keras
 from keras import ops
@@ -6,6 +6,29 @@ from keras import ops
 from mvit_tf.layers.tokens import split_class_token
 
 READOUTS = ("class_token", "mean")
+
+
+@keras.saving.register_keras_serializable(package="mvit_tf")
+class GridTokens(keras.layers.Layer):
+    """The tokens of the grid alone: (B, [1 +] N, C) becomes (B, N, C).
+
+    Args:
+        class_token: bool, whether the first token is a class token.
+    """
+
+    def __init__(self, *, class_token=True, **kwargs):
+        super().__init__(**kwargs)
+        self.class_token = class_token
+        self.built = True
+
+    def call(self, tokens):
+        return split_class_token(tokens, self.class_token)[1]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[1] - int(self.class_token), input_shape[2])
+
+    def get_config(self):
+        return {**super().get_config(), "class_token": self.class_token}
 
 
 @keras.saving.register_keras_serializable(package="mvit_tf")

@@ -71,6 +71,8 @@ class MViTConfig:
         num_heads: heads of the first stage.
         patch_kernel, patch_stride, patch_padding: the input cube, (T, H, W) each.
         query_stride: stride of the query pooling in a stage's first block (but stage 0).
+        last_query_stride: the same of the last stage, `query_stride` where None; (1, 1, 1) keeps
+            its grid, as MaskFeat does (arXiv 2112.09133).
         key_stride: stride of key and value pooling in stage 0; divided by `query_stride` at
             every later stage, at least 1, so that the key grid keeps its size.
         pool_kernel: kernel of the q, k, v pooling, or None for stride + 1 on strided axes.
@@ -87,6 +89,7 @@ class MViTConfig:
         mlp_ratio: hidden width of the MLP over its input's.
         drop_path_rate: stochastic depth of the last block; grows linearly from 0.
         head_dropout_rate: dropout before the head.
+        head_init_scale: what the initial weights of the head are multiplied by.
 
     Raises:
         UserError: a value out of its range, named with the legal one.
@@ -101,6 +104,7 @@ class MViTConfig:
     patch_stride: tuple[int, int, int] = (2, 4, 4)
     patch_padding: tuple[int, int, int] = (1, 3, 3)
     query_stride: tuple[int, int, int] = (1, 2, 2)
+    last_query_stride: tuple[int, int, int] | None = None
     key_stride: tuple[int, int, int] = (1, 8, 8)
     pool_kernel: tuple[int, int, int] | None = (3, 3, 3)
     pool_mode: str = "conv"
@@ -115,6 +119,7 @@ class MViTConfig:
     mlp_ratio: float = 4.0
     drop_path_rate: float = 0.2
     head_dropout_rate: float = 0.5
+    head_init_scale: float = 1.0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -146,8 +151,9 @@ class MViTConfig:
 
     def _check_sizes(self):
         names = ("patch_kernel", "patch_stride", "query_stride", "key_stride", "patch_padding")
-        if self.pool_kernel is not None:
-            names += ("pool_kernel",)
+        names += tuple(
+            name for name in ("pool_kernel", "last_query_stride") if getattr(self, name) is not None
+        )
         for name in names:
             lowest = 0 if name == "patch_padding" else 1
             if not _are_ints(getattr(self, name), lowest, length=3):
@@ -165,13 +171,17 @@ class MViTConfig:
             raise UserError(
                 f"embed_dim={self.embed_dim} must be a multiple of num_heads={self.num_heads}"
             )
-        for name in ("drop_path_rate", "head_dropout_rate", "mlp_ratio"):
+        for name in ("drop_path_rate", "head_dropout_rate", "mlp_ratio", "head_init_scale"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(f"{name} must be a number, got {value!r}")
             # Comparisons with NaN are false.
-            if name != "mlp_ratio" and not 0 <= value < 1:
+            if name.endswith("_rate") and not 0 <= value < 1:
                 raise UserError(f"{name} must be in [0, 1), got {value!r}")
+        if not (math.isfinite(self.head_init_scale) and self.head_init_scale >= 0):
+            raise UserError(
+                f"head_init_scale must be finite and at least 0, got {self.head_init_scale!r}"
+            )
         if not (math.isfinite(self.mlp_ratio) and self.embed_dim * self.mlp_ratio >= 1):
             raise UserError(
                 f"mlp_ratio must be finite and give at least one hidden unit for "
@@ -270,7 +280,7 @@ class MViTConfig:
             for position in range(stage_depth):
                 first = stage > 0 and position == 0
                 last = position == stage_depth - 1 and stage < len(self.depths) - 1
-                query_stride = self.query_stride if first else (1, 1, 1)
+                query_stride = self._query_stride(stage) if first else (1, 1, 1)
                 query_kernel = (
                     self._kernel(query_stride) if first or self.pool_every_query else (1, 1, 1)
                 )
@@ -304,11 +314,16 @@ class MViTConfig:
                 )
         return tuple(specs)
 
+    def _query_stride(self, stage):
+        last = stage == len(self.depths) - 1
+        return self.last_query_stride if last and self.last_query_stride else self.query_stride
+
     def _key_stride(self, stage):
         stride = self.key_stride
-        for _ in range(stage):
+        for later in range(1, stage + 1):
             stride = tuple(
-                max(size // query, 1) for size, query in zip(stride, self.query_stride, strict=True)
+                max(size // query, 1)
+                for size, query in zip(stride, self._query_stride(later), strict=True)
             )
         return stride
 

@@ -8,11 +8,11 @@ from mvit_tf import weights_file
 from mvit_tf.data.preprocessing import Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.layers.dense import Dense
-from mvit_tf.layers.embeddings import ClassToken, PatchEmbedding, PositionEmbedding
-from mvit_tf.layers.multiscale_block import MultiscaleBlock
+from mvit_tf.layers.initializers import bias_initializer, kernel_initializer
 from mvit_tf.layers.normalization import LayerNormalization
 from mvit_tf.layers.readout import Readout
 from mvit_tf.models.config import MViTConfig
+from mvit_tf.models.encoder import embed_frames, encode_tokens
 
 
 @keras.saving.register_keras_serializable(package="mvit_tf")
@@ -71,32 +71,14 @@ class MViT(keras.Model):
         # === Functional model ===
         # In float32 whatever Keras' own default: frames are rounded by the layers, if at all.
         inputs = keras.Input(config.input_shape, dtype="float32", name="frames")
-        tokens = _embed(config, inputs, dtype)
-        for spec in config.blocks():
-            tokens = MultiscaleBlock(
-                attention_dim=spec.attention_dim,
-                output_dim=spec.output_dim,
-                num_heads=spec.num_heads,
-                grid=spec.grid,
-                pool_kernels=(spec.query_kernel, spec.key_kernel, spec.key_kernel),
-                pool_strides=(spec.query_stride, spec.key_stride, spec.key_stride),
-                pool_mode=config.pool_mode,
-                mlp_ratio=config.mlp_ratio,
-                qkv_bias=config.qkv_bias,
-                drop_path_rate=spec.drop_path_rate,
-                class_token=config.class_token,
-                residual_pooling=config.residual_pooling,
-                relative_table_lengths=spec.relative_table_lengths,
-                remat=remat,
-                dtype=dtype,
-                name=spec.name,
-            )(tokens)
+        tokens = embed_frames(config, inputs, dtype=dtype)
+        tokens = encode_tokens(config, tokens, remat=remat, dtype=dtype)
         outputs = _read_out(config, tokens, dtype)
         if config.num_classes:
             x = keras.layers.Dropout(config.head_dropout_rate, dtype=dtype, name="head_dropout")(
                 outputs
             )
-            outputs = Dense(config.num_classes, dtype="float32", name="head")(x)
+            outputs = _head(config)(x)
         super().__init__(inputs, outputs, **kwargs)
 
         # === Config ===
@@ -160,7 +142,8 @@ class MViT(keras.Model):
         Args:
             filepath, skip_mismatch, **options: of `keras.Model.load_weights`.
             head: "load"; "fresh" leaves the model's head as it is; "auto" does so where the
-                numbers of classes differ.
+                numbers of classes differ. Of a pre-training (MaskFeat) both take the encoder, and
+                `conversion_report` says what was left out.
 
         Raises:
             UserError: the file does not hold just this model's weights, finite ones; the model
@@ -169,7 +152,7 @@ class MViT(keras.Model):
         if options or skip_mismatch or not os.fspath(filepath).endswith(weights_file.SUFFIX):
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
         else:
-            weights_file.load_weights_file(self, filepath, head=head)
+            self.conversion_report = weights_file.load_weights_file(self, filepath, head=head)
 
     def save_to_preset(self, directory):
         """Writes the model as a preset, a folder in KerasHub's layout.
@@ -244,30 +227,15 @@ def build_mvit(config, *, name="mvit", dtype=None, remat=False):
     return MViT(config, name=name, dtype=dtype, remat=remat)
 
 
-def _embed(config, frames, dtype):
-    """Tokens (B, [1 +] T*H*W, C) of frames."""
-    if config.image:
-        one_frame = (1, *config.input_shape)
-        frames = keras.layers.Reshape(one_frame, dtype=dtype, name="one_frame")(frames)
-    tokens = PatchEmbedding(
-        embed_dim=config.embed_dim,
-        kernel_size=config.patch_kernel,
-        strides=config.patch_stride,
-        padding=config.patch_padding,
-        dtype=dtype,
-        name="patch_embed",
-    )(frames)
-    if config.class_token:
-        tokens = ClassToken(dtype=dtype, name="class_token")(tokens)
-    if config.positions != "none":
-        tokens = PositionEmbedding(
-            grid=config.patch_grid,
-            mode=config.positions,
-            class_token=config.class_token,
-            dtype=dtype,
-            name="positions",
-        )(tokens)
-    return tokens
+def _head(config):
+    scale = config.head_init_scale
+    return Dense(
+        config.num_classes,
+        kernel_initializer=kernel_initializer(scale),
+        bias_initializer=bias_initializer(scale),
+        dtype="float32",
+        name="head",
+    )
 
 
 def _read_out(config, tokens, dtype):

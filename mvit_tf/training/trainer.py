@@ -32,10 +32,12 @@ from mvit_tf.training.distributed.worker_roles import (
     require_same_weights,
     shared_ledger,
 )
+from mvit_tf.training.evaluation.predicted_gradients import plot_predicted_gradients
 from mvit_tf.training.evaluation.scoring import evaluate
 from mvit_tf.training.experiments.description import describe, say_remarks
 from mvit_tf.training.experiments.experiment import Experiment, load_experiment
-from mvit_tf.training.experiments.videos import labelled_videos, train_and_validation
+from mvit_tf.training.experiments.pretraining_keys import refuse_pretraining
+from mvit_tf.training.experiments.videos import train_and_validation, training_videos
 from mvit_tf.training.loop.callbacks import ends_early
 from mvit_tf.training.loop.fitting import full_disk_told
 from mvit_tf.training.loop.training_loop import Training, run_training
@@ -83,6 +85,8 @@ def run(
 
 def _run(mode, directory, config_file, overrides, **options):
     experiment = load_experiment(config_file or directory.saved_experiment(), overrides)
+    if mode != "train":
+        refuse_pretraining(experiment, directory.path)
     if mode == "export":
         cluster = read_cluster()
         if cluster is None or not cluster.index:
@@ -175,11 +179,15 @@ def _train(experiment, directory, strategy):
     logging.info(f"trained     {best}; checkpoints in {directory.path}")
     if is_chief(strategy):
         _plot_curves(directory)
+        if experiment.pretraining.method is not None:
+            path = directory.plots / "predicted_gradients.png"
+            plot_predicted_gradients(experiment, start.videos, directory.checkpoints, path)
+            logging.info(f"plotted     {path}")
 
 
 def _find_start(experiment, directory, strategy) -> _Start:
     """Reads the videos and what the directory holds; refuses what does not fit together."""
-    listed = labelled_videos(experiment)
+    listed = training_videos(experiment)
     changes = directory.check(experiment, listed.class_names)
     resumed = directory.checkpoints.newest()
     require_same_checkpoint(strategy, None if resumed is None else resumed[1], directory)

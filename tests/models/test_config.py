@@ -65,6 +65,18 @@ def test_tables_at_312_pixels_are_sized_by_division_not_by_the_convolutions():
     assert lengths[47] == (39, 17, 17)
 
 
+def test_the_last_stage_may_keep_its_grid():
+    """SlowFast's MaskFeat of MViTv2-S: POOL_Q_STRIDE [14, 1, 1, 1]."""
+    config = mvit_tf.get_config("mvitv2_s_16x4").replace(last_query_stride=(1, 1, 1))
+    blocks = config.blocks()
+    assert [spec.query_grid for spec in blocks[12:]] == [(8, 14, 14)] * 4
+    assert blocks[14].query_stride == (1, 1, 1) and blocks[3].query_stride == (1, 2, 2)
+    assert [spec.key_stride for spec in blocks[12:]] == [(1, 2, 2)] * 4
+    assert {spec.relative_table_lengths for spec in blocks[12:]} == {(15, 27, 27)}
+    plain = mvit_tf.get_config("mvitv2_s_16x4")
+    assert plain.replace(last_query_stride=(1, 2, 2)).blocks() == plain.blocks()
+
+
 def test_stochastic_depth_grows_linearly():
     rates = [spec.drop_path_rate for spec in mvit_tf.get_config("mvit_b_16x4").blocks()]
     assert rates[0] == 0 and rates[-1] == pytest.approx(0.2)
@@ -103,6 +115,8 @@ def test_config_survives_plain_data():
         ({"head_dropout_rate": "0.1"}, "must be a number, got '0.1'"),
         ({"qkv_bias": "no"}, r"qkv_bias must be one of \(True, False\), got 'no'"),
         ({"class_token": 1}, "class_token must be one of"),
+        ({"last_query_stride": (1, 2)}, r"last_query_stride must be three ints"),
+        ({"head_init_scale": -1}, "head_init_scale must be finite and at least 0, got -1"),
     ],
 )
 def test_mistakes_are_named(fields, message):

@@ -71,7 +71,7 @@ def read_class_folders(root, *, class_names=None, nested=False, images=False, fa
         folder = join(root, folders[name])
         not_taken = []
         if remote is None:
-            videos = list(_videos(folder, nested, images, not_taken, fault))
+            videos = list(videos_in(folder, nested, images, not_taken, fault))
         else:
             videos = remote.videos(folders[name], nested, images, not_taken)
         if not videos:
@@ -118,8 +118,16 @@ def _class_folders(root):
     return folders, passed_over
 
 
-def _videos(folder, nested, images, passed_over, fault):
-    """Yields the paths of the videos (or images) of a class folder, sorted by name."""
+def videos_in(folder, nested, images, passed_over, fault):
+    """Yields the paths of the videos of a folder, sorted by name.
+
+    Args:
+        folder: path.
+        nested: bool. Those of the folders in it too; links to folders are not followed.
+        images: bool. Images instead.
+        passed_over: list, to which (path, reason) of all else is added.
+        fault: function of a message, for a folder that cannot be read.
+    """
     try:
         found = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -132,7 +140,7 @@ def _videos(folder, nested, images, passed_over, fault):
         # By os.path, as an entry's own `is_dir` raises on a link that leads to itself.
         if os.path.isdir(entry.path):
             if nested and not entry.is_symlink():
-                yield from _videos(entry.path, nested, images, passed_over, fault)
+                yield from videos_in(entry.path, nested, images, passed_over, fault)
             else:
                 passed_over.append((entry.path, "linked folder" if nested else "nested folder"))
         elif is_wanted(entry.name) and (os.path.isfile(entry.path) or entry.is_symlink()):

@@ -186,4 +186,6 @@ def remarks(listed, train, validation, *, look_into_files=True):
         if look_into_files:
             warnings += files_on_both_sides(train, validation)
     told = [f"passed over {line}" for line in skipped if line is not None]
-    return [f"classes     {balance(train)}", *told], warnings
+    if train.num_classes:
+        told.insert(0, f"classes     {balance(train)}")
+    return told, warnings

@@ -78,8 +78,10 @@ def split_batches(batches: tf.data.Dataset, number: int) -> tf.data.Dataset:
         return batches
 
     def split(*batch):
-        parts = (tf.reshape(x, [number, x.shape[0] // number, *x.shape[1:]]) for x in batch)
-        return tf.data.Dataset.from_tensor_slices(tuple(parts))
+        def in_parts(x):
+            return tf.reshape(x, [number, x.shape[0] // number, *x.shape[1:]])
+
+        return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(in_parts, batch))
 
     return batches.flat_map(split)
 

@@ -11,6 +11,7 @@ from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.data.outcomes import OutcomeLedger
 from mvit_tf.data.pipeline import (
     evaluation_views,
+    shard_of_batch,
     steps_per_epoch,
     train_dataset,
     training_steps,
@@ -18,8 +19,9 @@ from mvit_tf.data.pipeline import (
 from mvit_tf.data.service import served_dataset
 from mvit_tf.data.video.decode_workers import DecodeWorkers, available_processors
 from mvit_tf.errors import UserError
+from mvit_tf.pretraining.batches import masked_batches
 from mvit_tf.training.experiments.experiment import Experiment
-from mvit_tf.training.experiments.videos import labelled_videos, train_and_validation
+from mvit_tf.training.experiments.videos import train_and_validation, training_videos
 
 # Decoded in milliseconds, and not by FFmpeg, whose leaks a new worker is for.
 _IMAGES_PER_WORKER = 100_000
@@ -47,7 +49,7 @@ def training_clips(
 
     Returns:
         Batches of float32 (B, T, H, W, 3), for an image model (B, H, W, 3), and float32 (B, K),
-        zeros and ones or mixed.
+        zeros and ones or mixed; of a pre-training as `masked_batches` gives them.
 
     Raises:
         UserError: too few videos for a batch, or none that can be decoded; a tf.data service,
@@ -93,6 +95,22 @@ def training_clips(
             num_parallel=experiment.data.decode_threads,
             tolerated_damage=experiment.data.tolerated_damage,
         )
+    numbers = training_steps(start_step, epochs * steps, skipped_steps)
+    if experiment.pretraining.method is not None:
+        videos_per_batch = batch_size // repeats
+        return masked_batches(
+            batches,
+            experiment.model_config(num_classes=0),
+            window=experiment.pretraining.mask_window,
+            ratio=experiment.pretraining.mask_ratio,
+            seed=experiment.data.seed,
+            steps=numbers,
+            places=[
+                place * repeats + repeat
+                for place in shard_of_batch(videos_per_batch, shard)
+                for repeat in range(repeats)
+            ],
+        )
     if not augmentation.mixes:
         return _without_time(batches) if experiment.images else batches
     if shard[1] > 1 and batch_size // repeats // shard[1] % 2:
@@ -101,7 +119,6 @@ def training_clips(
             f"train.batch_size={batch_size} must be a multiple of {2 * repeats * shard[1]} on "
             f"{shard[1]} machines, or both of them 0"
         )
-    numbers = training_steps(start_step, epochs * steps, skipped_steps)
     batches = mix_batches(batches, augmentation, seed=experiment.data.seed, steps=numbers)
     return _without_time(batches) if experiment.images else batches
 
@@ -159,15 +176,44 @@ def first_training_batch(experiment: Experiment) -> tuple[np.ndarray, np.ndarray
     """What the model sees in the first step of training.
 
     Returns:
-        (clips, labels, class_names): float32 (B, T, H, W, 3) or (B, H, W, 3) as the model takes
-        them, float32 (B, K), zeros and ones or mixed, and the K names.
+        (clips, labels, class_names): float32 (B, T, H, W, 3) or (B, H, W, 3) as the model sees
+        them, float32 (B, K), zeros and ones or mixed, and the K names; see `seen_clips`.
 
     Raises:
         UserError: of anything that the person at the keyboard can put right.
     """
-    videos, _ = train_and_validation(experiment, labelled_videos(experiment), saved=None)
+    videos, _ = train_and_validation(experiment, training_videos(experiment), saved=None)
     ledger = OutcomeLedger()
     with decode_workers(experiment) as workers, ledger.user_errors():
         batches = training_clips(experiment, videos, ledger=ledger, workers=workers)
-        clips, labels = next(iter(batches))
-    return clips.numpy(), labels.numpy(), videos.class_names
+        batch = next(batches.as_numpy_iterator())
+    return *seen_clips(batch), videos.class_names
+
+
+def arrays_of_batch(batch) -> dict[str, np.ndarray]:
+    """The arrays of a batch of `training_clips` by name.
+
+    Returns:
+        dict: `clips`, and `labels`, or of a pre-training `mask`.
+    """
+    inputs, labels = batch
+    if isinstance(inputs, dict):
+        return {"clips": np.asarray(inputs["frames"]), "mask": np.asarray(inputs["mask"])}
+    return {"clips": np.asarray(inputs), "labels": np.asarray(labels)}
+
+
+def seen_clips(batch) -> tuple[np.ndarray, np.ndarray]:
+    """What a model sees of a batch of `training_clips`.
+
+    Returns:
+        (clips, labels): of a pre-training with zeros, the mean of pixels, where they are masked,
+        and labels (B, 0).
+    """
+    arrays = arrays_of_batch(batch)
+    clips = arrays["clips"]
+    if "labels" in arrays:
+        return clips, arrays["labels"]
+    mask = arrays["mask"]
+    for axis in (1, 2, 3):
+        mask = np.repeat(mask, clips.shape[axis] // mask.shape[axis], axis=axis)
+    return clips * (1 - mask[..., None]), np.zeros((len(clips), 0), np.float32)

@@ -28,7 +28,10 @@ def describe(
         f"{experiment.input_in_words}, {experiment.train.dtype}{addition}"
     )
     held_out = "no validation" if validation is None else f"{len(validation)} for validation"
-    logging.info(f"data        {len(train)} videos of {train.num_classes} classes, {held_out}")
+    if experiment.pretraining.method is None:
+        logging.info(f"data        {len(train)} videos of {train.num_classes} classes, {held_out}")
+    else:
+        logging.info(f"data        {len(train)} videos, no labels")
 
 
 def say_remarks(

@@ -22,12 +22,14 @@ from mvit_tf.geometry import CHANNELS
 from mvit_tf.models import MViTConfig, get_config
 from mvit_tf.remote_path import as_path
 from mvit_tf.training.experiments.files import BASE, read_with_bases
+from mvit_tf.training.experiments.pretraining_keys import check_pretraining_keys
 from mvit_tf.training.experiments.sections import (
     DERIVED_MODEL_FIELDS,
     RENAMED_MODEL_FIELDS,
     DataSection,
     ModelFields,
     ModelSection,
+    PretrainingSection,
     TrainSection,
     keys_of,
 )
@@ -43,6 +45,7 @@ class Experiment(hyperparams.Config):
     model: ModelSection = Field(default_factory=ModelSection)
     data: DataSection = Field(default_factory=DataSection)
     train: TrainSection = Field(default_factory=TrainSection)
+    pretraining: PretrainingSection = Field(default_factory=PretrainingSection)
 
     def model_config(self, num_classes: int) -> MViTConfig:
         """The config of the model for so many classes."""
@@ -92,7 +95,12 @@ class Experiment(hyperparams.Config):
         return cls(**fields, **{name: getattr(self.data, key) for key, name in keys.items()})
 
 
-_SECTIONS = {"model": ModelSection, "data": DataSection, "train": TrainSection}
+_SECTIONS = {
+    "model": ModelSection,
+    "data": DataSection,
+    "train": TrainSection,
+    "pretraining": PretrainingSection,
+}
 _KEYS = {
     name: [field.name for field in dataclasses.fields(section)]
     for name, section in _SECTIONS.items()
@@ -108,8 +116,8 @@ def load_experiment(config_file: str | Path | None = None, overrides: str = "") 
     A form of an older version is taken with a `FormerNameWarning` that names the new one.
 
     Args:
-        config_file: YAML with the sections `model`, `data`, `train`, and maybe `base`; `None` for
-            defaults only.
+        config_file: YAML with the sections `model`, `data`, `train` and `pretraining`, and maybe
+            `base`; `None` for defaults only.
         overrides: `"train.epochs=3,data.train=/videos"`, or YAML of the file's form.
 
     Raises:
@@ -275,6 +283,8 @@ def _check_combinations(experiment: Experiment, source: str):
         )
     if config.image:
         _check_image_keys(experiment, source)
+    if experiment.pretraining.method is not None:
+        check_pretraining_keys(flat_items(experiment), config, source)
     try:
         experiment.clip_sampling()
         experiment.preprocessing()

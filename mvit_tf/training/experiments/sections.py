@@ -1,4 +1,4 @@
-"""The three sections of an experiment: every key with its type, range and default.
+"""The sections of an experiment: every key with its type, range and default.
 
 Each is the Model Garden's `hyperparams.Config`, so that its users find their files, flags and
 `as_dict` again; pydantic checks what goes in, as declared here and in the data classes whose
@@ -196,6 +196,26 @@ class DataSection(_ClipKeys):
     service: str | None = None
     allow_changed: bool = False
     seed: Seed = 0
+
+
+@dataclass(config=CHECKS)
+class PretrainingSection(hyperparams.Config):
+    """Learning the encoder from videos without labels, in place of a classifier.
+
+    Labels that `data.train` has play no part then, nor do `train.label_smoothing`, the head of the
+    model and what `data` says of evaluation; other keys that are about classes are refused.
+
+    Attributes:
+        method: "maskfeat" predicts the gradients of masked parts of a clip (arXiv 2112.09133), see
+            `mvit_tf.pretraining`; `None` trains a classifier.
+        mask_ratio: share of the places of a clip that are masked.
+        mask_window: `[T, H, W]` places, each masked whole; `None` is one for each time of the
+            tokens and 32 x 32 pixels, the paper's 8 x 7 x 7 for 16 frames of 224 x 224.
+    """
+
+    method: Literal["maskfeat"] | None = None
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    mask_window: tuple[Count, Count, Count] | None = None
 
 
 @dataclass(config=CHECKS)

@@ -4,11 +4,29 @@ from mvit_tf.data.lists.class_names import load_label_map
 from mvit_tf.data.lists.data_checks import refuse_one_class
 from mvit_tf.data.lists.saved_split import SavedSplit
 from mvit_tf.data.lists.splits import split_validation
+from mvit_tf.data.lists.unlabelled import load_unlabelled_videos
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.data.records.tfds import find_tfds_folder
 from mvit_tf.errors import UserError
 from mvit_tf.training.experiments.experiment import Experiment
 from mvit_tf.urls import absolute
+
+
+def training_videos(experiment: Experiment) -> VideoList:
+    """All videos of `data.train`, those to be held out among them; of a pre-training, unlabelled.
+
+    Raises:
+        UserError: it is not set or has a mistake, or all its videos are of one class.
+    """
+    if experiment.pretraining.method is None:
+        return labelled_videos(experiment)
+    data = experiment.data
+    source, _ = _sources(data)
+    if source is None:
+        raise UserError("data.train is not set; give a folder of videos or a list")
+    return load_unlabelled_videos(
+        absolute(source), split=data.train_split, **_list_options(data, by=data.group_by)
+    )
 
 
 def labelled_videos(experiment: Experiment) -> VideoList:
@@ -119,12 +137,19 @@ def _load(experiment, source, class_names, *, split, by):
     data = experiment.data
     return load_video_list(
         absolute(source),  # so are those in the split that the model directory keeps
-        root=None if data.root is None else absolute(data.root),
-        separator=data.separator,
         class_names=class_names,
         split=split,
-        group_by=by,
         nested=data.nested,
-        multi_label=data.multi_label,
         images=experiment.images,
+        **_list_options(data, by=by),
     )
+
+
+def _list_options(data, *, by):
+    """Of `load_video_list`, what says how a list is to be read."""
+    return {
+        "root": None if data.root is None else absolute(data.root),
+        "separator": data.separator,
+        "group_by": by,
+        "multi_label": data.multi_label,
+    }

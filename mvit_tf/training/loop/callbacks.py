@@ -192,6 +192,7 @@ class EpochLog(keras.callbacks.Callback):
     COLUMNS = ("loss", "accuracy", "learning_rate", "val_loss", "val_accuracy")
     # The average precision of random clips would say little: there is none of training.
     MULTI_LABEL_COLUMNS = ("loss", "learning_rate", "val_loss", "val_mean_average_precision")
+    PRETRAINING_COLUMNS = ("loss", "learning_rate")
 
     def __init__(self, path: Path, columns: Sequence[str] = COLUMNS):
         super().__init__()

@@ -16,7 +16,7 @@ from mvit_tf.data.video.decode_workers import DecodeWorkers
 from mvit_tf.errors import UserError
 from mvit_tf.files import printable, write_atomically, write_text_atomically
 from mvit_tf.remote_path import RemotePath
-from mvit_tf.training.experiments.clips import training_clips
+from mvit_tf.training.experiments.clips import arrays_of_batch, training_clips
 from mvit_tf.training.experiments.experiment import Experiment
 from mvit_tf.training.loop.training_state import NonFiniteStep
 from mvit_tf.urls import without_secrets
@@ -33,7 +33,8 @@ def keep_non_finite_step(
 ):
     """Writes the batch of a step, which is made again, and where it is from.
 
-    step-00000123.npz holds `clips`, float32 (B, T, H, W, 3), and `labels`, float32 (B, K);
+    step-00000123.npz holds `clips`, float32 (B, T, H, W, 3), and `labels`, float32 (B, K), or of a
+    pre-training `mask`;
     step-00000123.json the videos of the clips with their labels, what is not finite, and the
     metrics. Steps are counted from 1. What cannot be written is told: training is worth more.
 
@@ -53,15 +54,15 @@ def keep_non_finite_step(
                 batches = training_clips(
                     experiment, videos, ledger=ledger, workers=workers, start_step=step
                 )
-                clips, labels = next(iter(batches))
+                arrays = arrays_of_batch(next(batches.as_numpy_iterator()))
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda file: np.savez(file, clips=clips, labels=labels))  # noqa: B023
+            write_atomically(path, lambda file: np.savez(file, **arrays))  # noqa: B023
             facts = {
                 "step": step + 1,
                 "reason": found.reason,
                 **{name: _number(value) for name, value in found.logs.items()},
                 "learning_rate": _number(learning_rate),
-                "finite_clips": [bool(np.isfinite(clip).all()) for clip in clips.numpy()],
+                "finite_clips": [bool(np.isfinite(clip).all()) for clip in arrays["clips"]],
                 "clips": _clips(experiment, videos, step, ledger),
             }
             text = without_secrets(json.dumps(facts, indent=2, ensure_ascii=False)) + "\n"

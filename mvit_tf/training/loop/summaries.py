@@ -19,7 +19,7 @@ from PIL import Image
 
 from mvit_tf.data.transforms import denormalise
 from mvit_tf.remote_path import RemotePath
-from mvit_tf.training.experiments.clips import with_time
+from mvit_tf.training.experiments.clips import seen_clips, with_time
 from mvit_tf.training.experiments.experiment import Experiment
 
 # Milliseconds that a GIF shows each frame.
@@ -118,7 +118,7 @@ def write_sample_clips(
     class_names: Sequence[str],
 ):
     """Writes the first `train.summary_clips` clips of a training, as the model sees them."""
-    clips, labels = next(iter(batches.take(1).as_numpy_iterator()))
+    clips, labels = seen_clips(next(batches.take(1).as_numpy_iterator()))
     number = experiment.train.summary_clips
     pixels = denormalise(with_time(experiment, clips[:number]), experiment.preprocessing())
     names = [

@@ -170,6 +170,8 @@ def _callbacks(training, stop, workers, step_log, summaries):
     columns = callbacks.EpochLog.COLUMNS
     if data.multi_label:
         columns = callbacks.EpochLog.MULTI_LABEL_COLUMNS
+    if experiment.pretraining.method is not None:
+        columns = callbacks.EpochLog.PRETRAINING_COLUMNS
     validate = validator(
         experiment,
         state.model,

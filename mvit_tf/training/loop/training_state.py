@@ -129,7 +129,7 @@ class TrainingState:
         self._steps = self.steps_left()
         self.epoch_is_trained = not self._steps
         if self._metrics:
-            if len(self._metrics) != len(self.model.metrics_variables):
+            if not self._has_metrics():
                 # Keras makes those of `compile` with the first step, unless there is a strategy.
                 nothing = np.zeros((1, *self.model.output_shape[1:]), "float32")
                 self.model.compute_metrics(None, nothing, nothing)
@@ -140,6 +140,13 @@ class TrainingState:
             else:  # saved by a version with other metrics
                 logging.warning(f"the metrics of epoch {self.progress.epoch + 1} begin anew")
         self._metrics = []
+
+    def _has_metrics(self) -> bool:
+        try:
+            self.model.get_metrics_result()
+        except ValueError:  # Some have no variables, by whose number one could tell.
+            return False
+        return True
 
     def after_batch(self, batch: int, logs: Mapping[str, float]):
         """Notes that the steps up to the batch of this number in `fit`'s epoch are done."""

@@ -5,7 +5,7 @@ import re
 from mvit_tf.models import MViT
 
 # What comes before the blocks has the number 0 of the layers.
-_FIRST = ("patch_embed", "class_token", "positions")
+_FIRST = ("patch_embed", "mask_token", "class_token", "positions")
 _BLOCK = re.compile(r"block_(\d+)$")
 _HEAD = "head"
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from mvit_tf.data.lists.video_list import VideoList
 from mvit_tf.errors import UserError
 from mvit_tf.models import MViT
+from mvit_tf.pretraining.maskfeat import MaskedMeanSquaredError, MaskFeat
 from mvit_tf.training.distributed.multi_worker import MultiWorkerFit
 from mvit_tf.training.experiments.experiment import Experiment
 from mvit_tf.training.experiments.sections import TrainSection
@@ -23,11 +24,11 @@ from mvit_tf.training.optimization.schedule import warmup_cosine
 _EPSILON = 1e-8
 
 
-class TrainingModel(MultiWorkerFit, MViT):
-    """An `MViT` with a training step of its own; its weights are those of an `MViT`.
+class TrainingStep(MultiWorkerFit):
+    """Mixin before a `keras.Model`: a training step of its own, on the weights of that model.
 
     Args:
-        *args, **kwargs: of `MViT`.
+        *args, **kwargs: of the model.
         gradient_accumulation_steps: parts of a batch whose gradients are computed one after the
             other and averaged before the one update: the step of the whole batch in the memory
             of a part. On several devices, parts of the share of each.
@@ -42,41 +43,42 @@ class TrainingModel(MultiWorkerFit, MViT):
         return {**super().get_config(), "gradient_accumulation_steps": steps}
 
     def train_step(self, data):
-        """One update of a batch (clips, labels); see `keras.Model.train_step`.
+        """One update of a batch (inputs, labels); see `keras.Model.train_step`.
 
         Raises:
             ValueError: the batch, to be computed in parts, has weights of its samples.
         """
         if self.gradient_accumulation_steps == 1:
             return super().train_step(data)
-        clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
             raise ValueError(
                 "gradient_accumulation_steps takes no weights of samples: leave them out, or set "
                 "it to 1"
             )
-        loss, gradients, logits = self._gradients_in_parts(clips, labels)
+        loss, gradients, outputs = self._gradients_in_parts(inputs, labels)
         self.optimizer.apply(gradients, self.trainable_variables)
         # Of a batch shared out over replicas the loss is that of the share, divided by them.
         mean_loss = loss * tf.distribute.get_strategy().num_replicas_in_sync
         next(metric for metric in self.metrics if metric.name == "loss").update_state(
-            mean_loss, sample_weight=tf.shape(clips)[0]
+            mean_loss, sample_weight=tf.shape(labels)[0]
         )
-        return self.compute_metrics(clips, labels, logits)
+        return self.compute_metrics(inputs, labels, outputs)
 
-    def _gradients_in_parts(self, clips, labels):
-        """The loss, its gradients and the logits (B, K) of a batch."""
+    def _gradients_in_parts(self, inputs, labels):
+        """The loss, its gradients and the outputs (B, ...) of a batch."""
         parts, variables = self.gradient_accumulation_steps, self.trainable_variables
-        if (clips.shape[0] or 0) % parts:
-            raise ValueError(f"a batch of {clips.shape[0]} cannot be split into {parts} parts")
-        clips, labels = (
-            tf.reshape(tensor, (parts, -1, *tensor.shape[1:])) for tensor in (clips, labels)
+        if (labels.shape[0] or 0) % parts:
+            raise ValueError(f"a batch of {labels.shape[0]} cannot be split into {parts} parts")
+        inputs, labels = keras.tree.map_structure(
+            lambda tensor: tf.reshape(tensor, (parts, -1, *tensor.shape[1:])), (inputs, labels)
         )
 
-        def add_part(index, loss, gradients, logits):
+        def add_part(index, loss, gradients, outputs):
+            part, expected = keras.tree.map_structure(lambda x: x[index], (inputs, labels))
             with tf.GradientTape() as tape:
-                outputs = self(clips[index], training=True)
-                part_loss = self.compute_loss(clips[index], labels[index], outputs, training=True)
+                of_part = self(part, training=True)
+                part_loss = self.compute_loss(part, expected, of_part, training=True)
                 scaled = self.optimizer.scale_loss(part_loss) / parts
             new = tape.gradient(
                 scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -85,10 +87,10 @@ class TrainingModel(MultiWorkerFit, MViT):
                 total + tf.convert_to_tensor(gradient)
                 for total, gradient in zip(gradients, new, strict=True)
             ]
-            return index + 1, loss + part_loss / parts, gradients, logits.write(index, outputs)
+            return index + 1, loss + part_loss / parts, gradients, outputs.write(index, of_part)
 
         # One part at a time: that is the point of it.
-        _, loss, gradients, logits = tf.while_loop(
+        _, loss, gradients, outputs = tf.while_loop(
             lambda index, *_: index < parts,
             add_part,
             (
@@ -100,7 +102,7 @@ class TrainingModel(MultiWorkerFit, MViT):
             parallel_iterations=1,
             maximum_iterations=parts,
         )
-        return loss, gradients, tf.reshape(logits.stack(), (-1, labels.shape[-1]))
+        return loss, gradients, tf.reshape(outputs.stack(), (-1, *self.output_shape[1:]))
 
     @contextlib.contextmanager
     def averaged_weights(self):
@@ -124,6 +126,14 @@ class TrainingModel(MultiWorkerFit, MViT):
                 variable.assign(value)
 
 
+class TrainingModel(TrainingStep, MViT):
+    """An `MViT` that is trained."""
+
+
+class PretrainingModel(TrainingStep, MaskFeat):
+    """A `MaskFeat` that is trained."""
+
+
 class GradientNorm(keras.metrics.Metric):
     """The global norm of the last step's gradient, as one of the metrics that `fit` logs.
 
@@ -142,19 +152,24 @@ class GradientNorm(keras.metrics.Metric):
         return tf.identity(self._variable)
 
 
-def build_training_model(experiment: Experiment, num_classes: int) -> TrainingModel:
+def build_training_model(
+    experiment: Experiment, num_classes: int
+) -> TrainingModel | PretrainingModel:
     """The model of an experiment, with random weights."""
-    return TrainingModel(
-        experiment.model_config(num_classes),
-        name=experiment.model.name,
-        dtype=experiment.train.dtype,
-        remat=experiment.train.remat,
-        gradient_accumulation_steps=experiment.train.gradient_accumulation_steps,
-    )
+    options = {
+        "name": experiment.model.name,
+        "dtype": experiment.train.dtype,
+        "remat": experiment.train.remat,
+        "gradient_accumulation_steps": experiment.train.gradient_accumulation_steps,
+    }
+    config = experiment.model_config(num_classes)
+    if experiment.pretraining.method is None:
+        return TrainingModel(config, **options)
+    return PretrainingModel(config, window=experiment.pretraining.mask_window, **options)
 
 
 def compile_training_model(
-    model: TrainingModel, experiment: Experiment, steps: int, videos: VideoList | None = None
+    model: TrainingStep, experiment: Experiment, steps: int, videos: VideoList | None = None
 ):
     """Gives a model the optimizer, loss and metrics of an experiment.
 
@@ -174,7 +189,7 @@ def compile_training_model(
     optimizer = _optimizer(model, settings, steps)
     optimizer.build(model.trainable_variables)
     metrics = [GradientNorm(optimizer.gradient_norm)]
-    if not experiment.data.multi_label:
+    if not experiment.data.multi_label and experiment.pretraining.method is None:
         metrics.append(keras.metrics.CategoricalAccuracy(name="accuracy"))
     model.compile(
         optimizer,
@@ -213,6 +228,8 @@ def _optimizer(model, settings: TrainSection, steps: int):
 
 
 def _loss(experiment, videos):
+    if experiment.pretraining.method is not None:
+        return MaskedMeanSquaredError()
     options = {"from_logits": True, "label_smoothing": experiment.train.label_smoothing}
     if experiment.data.multi_label:
         return keras.losses.BinaryCrossentropy(**options)

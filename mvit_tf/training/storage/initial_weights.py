@@ -68,31 +68,37 @@ def load_initial_weights(
         model: built, not compiled: an optimizer's state that the source holds is of another
             training. Unchanged if this raises.
         source: a `.weights.h5` file; a model directory, whose best checkpoint is taken; a
-            PyTorch checkpoint; or `PublishedWeights`.
+            PyTorch checkpoint; or `PublishedWeights`. Of a pre-training (MaskFeat) an MViT takes
+            the encoder, and what it leaves out is told.
         reset_head: leave the model's `head` as it is and load the rest.
 
     Raises:
         UserError: no such file, or it does not fit the model.
     """
-    head = "fresh" if reset_head else "load"
+    report = _load(model, source, "fresh" if reset_head else "load")
+    if report is not None and "norm/gamma" in report.fresh:
+        for line in str(report).splitlines():
+            logging.info(f"initial     {line}")
+
+
+def _load(model, source, head):
+    """The ConversionReport of PyTorch weights or of an encoder; otherwise None."""
     if isinstance(source, PublishedWeights):
-        load_published_weights(model, source, head=head)
-        return
+        return load_published_weights(model, source, head=head)
     source = as_path(source)
     if source.is_dir():
         inner = source / "checkpoints"
         with CheckpointStore(inner if inner.is_dir() else source).best() as checkpoint:
-            checkpoint.file.load(model, head=head)
-    elif not source.is_file():
+            return checkpoint.file.load(model, head=head)
+    if not source.is_file():
         raise UserError(f"model.initial_weights: {source} does not exist")
-    elif source in package_weights().values():
+    if source in package_weights().values():
         try:
-            load_weights_file(model, source, head=head)
+            return load_weights_file(model, source, head=head)
         except UserError as error:
             random = "model.initial_weights=null,model.reset_head=false"
             raise UserError(f"{error}, or start it from random weights: {random}") from None
-    elif source.name.endswith(SUFFIX):
-        load_weights_file(model, source, head=head)
-    else:
-        with local_copy(source) as file:
-            load_pytorch_weights(model, file, head=head)
+    if source.name.endswith(SUFFIX):
+        return load_weights_file(model, source, head=head)
+    with local_copy(source) as file:
+        return load_pytorch_weights(model, file, head=head)

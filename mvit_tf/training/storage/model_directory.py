@@ -1,7 +1,7 @@
 """A model directory: what lies where in it, and which experiment it belongs to.
 
 experiment.yaml           the resolved experiment
-labels.txt                class names, one a line, in index order
+labels.txt                class names, one a line, in index order; none of a pre-training
 split.csv                 which videos are trained on, and which were held out
 checkpoints/              step-00001234.weights.h5, the newest; best.weights.h5
 train_log.csv             one row an epoch
@@ -10,7 +10,8 @@ outcomes.jsonl            what became of each training video asked for
 non_finite/               the batches of steps that were skipped
 evaluation.json           the multi-view evaluation
 evaluation_views.npz      what the model said to each view of it
-plots/                    training curves; of the evaluation, scores of each class and mistakes
+plots/                    training curves; of the evaluation, scores of each class and mistakes;
+                          of a pre-training, predicted gradients
 export/<version>/         SavedModels
 features/                 of a linear probe: what its head is trained on; may be deleted
 probe.json                likewise: how strongly the head is held small, and how that was chosen
@@ -56,6 +57,7 @@ _MODEL_KEYS = (
     "model.input_shape",
     "model.overrides",
     "data.multi_label",
+    "pretraining.method",
     *_data_keys(ClipSampling, Preprocessing),
 )
 # Keys that decide which videos are held out for validation, where the experiment names none.
@@ -89,6 +91,8 @@ _TRAINING_KEYS = (
     "train.freeze_blocks",
     "train.lora_rank",
     "train.probe",
+    "pretraining.mask_ratio",
+    "pretraining.mask_window",
 )
 
 
@@ -206,7 +210,8 @@ class ModelDirectory:
     def claim(self, experiment: Experiment, class_names: Sequence[str]):
         """Writes down whose the directory is; `check` comes first."""
         self.path.mkdir(parents=True, exist_ok=True)
-        save_class_names(self.labels_file, class_names)
+        if class_names:
+            save_class_names(self.labels_file, class_names)
         # Allowed once, for this start: the next one is to refuse again.
         data = dataclasses.replace(experiment.data, allow_changed=False)
         save_experiment(dataclasses.replace(experiment, data=data), self.experiment_file)
@@ -255,7 +260,9 @@ class ModelDirectory:
         return self.experiment_file
 
     def class_names(self) -> tuple[str, ...]:
-        """The classes of the trained model, in index order."""
+        """The classes of the trained model, in index order; none of a pre-training."""
+        if load_experiment(self.saved_experiment()).pretraining.method is not None:
+            return ()
         return tuple(load_class_names(self.labels_file))
 
     def _remove_empty(self):

@@ -2,6 +2,7 @@
 
 from mvit_tf.models import MViT
 from mvit_tf.training.experiments.experiment import Experiment
+from mvit_tf.training.experiments.pretraining_keys import refuse_pretraining
 from mvit_tf.training.storage.checkpoints import Progress
 from mvit_tf.training.storage.model_directory import ModelDirectory
 
@@ -13,8 +14,9 @@ def load_trained_model(experiment: Experiment, directory: ModelDirectory) -> tup
         The model with its preprocessing, sampling and class names; the progress it is of.
 
     Raises:
-        UserError: nothing was trained there yet.
+        UserError: nothing was trained there yet, or what was is no classifier.
     """
+    refuse_pretraining(experiment, directory.path)
     class_names = directory.class_names()
     with directory.checkpoints.best() as checkpoint:
         model = MViT(

@@ -1,0 +1,1 @@
+"""Learning from videos without labels: MaskFeat (Wei et al., arXiv 2112.09133)."""

@@ -1,0 +1,70 @@
+"""What of an experiment makes no sense with a pre-training, and whether its masks fit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mvit_tf.errors import UserError
+from mvit_tf.models import MViTConfig
+from mvit_tf.pretraining.geometry import mask_window, masked_places
+
+# Keys about classes, and the values with which they do nothing.
+_WITHOUT_CLASSES = {
+    "model.reset_head": False,
+    "data.validation": None,
+    "data.validation_split": None,
+    "data.validation_fraction": 0,
+    "data.balanced_sampling": False,
+    "data.label_map": None,
+    "data.mixup_alpha": 0,
+    "data.cutmix_alpha": 0,
+    "train.head_learning_rate": None,
+    "train.class_weights": None,
+    "train.early_stopping_patience": None,
+    "train.freeze_blocks": 0,
+    "train.lora_rank": None,
+    "train.probe": False,
+}
+
+
+def check_pretraining_keys(items: Mapping[str, Any], config: MViTConfig, source: str):
+    """Refuses what a pre-training has no use for.
+
+    Args:
+        items: dotted names and values, see `flat_items`.
+        config: of the model.
+        source: of the experiment, for the message.
+
+    Raises:
+        UserError: a key that is about classes, or masks that do not fit the model.
+    """
+    method = items["pretraining.method"]
+    for key, idle in _WITHOUT_CLASSES.items():
+        if items[key] != idle:
+            written = "null" if idle is None else str(idle).lower()
+            raise UserError(
+                f"{source}: {key}={items[key]} is about classes, and pretraining.method={method} "
+                f"learns without labels; set {key}={written}"
+            )
+    try:
+        window = mask_window(config, items["pretraining.mask_window"])
+        masked_places(window, items["pretraining.mask_ratio"])
+    except UserError as error:
+        raise UserError(f"{source}: pretraining: {error}") from None
+
+
+def refuse_pretraining(experiment, model_dir):
+    """Refuses what needs a classifier.
+
+    Args:
+        experiment: Experiment.
+        model_dir: for the message.
+
+    Raises:
+        UserError: the experiment is a pre-training.
+    """
+    if experiment.pretraining.method is not None:
+        raise UserError(
+            f"{model_dir} is of a pre-training (pretraining.method="
+            f"{experiment.pretraining.method}), which has no classes to score, predict or serve; "
+            f"fine-tune from it: model.initial_weights={model_dir},model.reset_head=true"
+        )
