@@ -103,8 +103,11 @@ def ctrl_c():
     ("program", "stop", "typed"),
     [
         ([sys.executable, "train.py"], signal.SIGINT, "python train.py"),
-        ([sys.executable, "-c", MVIT, "train"], signal.SIGTERM, "mvit train"),
-    ],
+        pytest.param(
+            [sys.executable, "-c", MVIT, "train"], signal.SIGTERM, "mvit train",
+            marks=pytest.mark.slow,
+        ),
+    ],  # fmt: skip
     ids=["script-ctrl-c", "mvit-sigterm"],
 )
 def test_a_stopped_run_says_how_to_resume_and_does(tmp_path, config, program, stop, typed):

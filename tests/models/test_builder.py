@@ -155,9 +155,8 @@ def test_any_multiple_of_the_patch_stride_works(size):
 
 # Of layers that Keras cannot quantise and leaves as they are.
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
-@pytest.mark.parametrize(
-    ("mode", "tolerance"), [("int8", 0.05), pytest.param("int4", 1, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "tolerance"), [("int8", 0.05), ("int4", 1)])
 def test_quantised_models_run(mode, tolerance):
     config = mvit_tf.MViTConfig(**TINY)
     model = mvit_tf.build_mvit(config)

@@ -55,6 +55,7 @@ def test_another_size_of_the_model_is_told_how_to_start():
         load_initial_weights(model, initial_weights(experiment), reset_head=True)
 
 
+@pytest.mark.slow
 def test_the_example_writes_what_small_data_takes(tmp_path):
     flags = ["--videos_per_class=2", "--params_override=train.epochs=3,train.devices=1"]
     made = load_example("motion_pretraining").main([str(tmp_path), *flags])

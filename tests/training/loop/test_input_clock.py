@@ -82,6 +82,7 @@ def test_a_batch_taken_beforehand_does_not_count():
     assert clock.waited() == pytest.approx(waited, abs=0.03)
 
 
+@pytest.mark.slow
 def test_fit_on_one_device_and_on_two():
     """A source and a step of which one takes ten times the other."""
     shares = run_on_two_devices(
