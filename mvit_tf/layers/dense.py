@@ -27,8 +27,11 @@ class Dense(keras.layers.Dense):
     """
 
     def __init__(self, units, **kwargs):
-        kwargs.setdefault("kernel_initializer", kernel_initializer())
-        kwargs.setdefault("bias_initializer", bias_initializer())
+        # Not by `setdefault`: an initializer that is made takes a seed from those that come later.
+        if "kernel_initializer" not in kwargs:
+            kwargs["kernel_initializer"] = kernel_initializer()
+        if "bias_initializer" not in kwargs:
+            kwargs["bias_initializer"] = bias_initializer()
         super().__init__(units, **kwargs)
 
     def call(self, inputs, gelu_first=False, training=None):
