@@ -98,16 +98,14 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     ("program", "stop", "typed"),
     [
         ([sys.executable, "train.py"], signal.SIGINT, "python train.py"),
-        pytest.param(
-            [sys.executable, "-c", MVIT, "train"], signal.SIGTERM, "mvit train",
-            marks=pytest.mark.slow,
-        ),
-    ],  # fmt: skip
+        ([sys.executable, "-c", MVIT, "train"], signal.SIGTERM, "mvit train"),
+    ],
     ids=["script-ctrl-c", "mvit-sigterm"],
 )
 def test_a_stopped_run_says_how_to_resume_and_does(tmp_path, config, program, stop, typed):

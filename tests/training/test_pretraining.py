@@ -126,6 +126,7 @@ def test_batches_are_the_same_from_any_step_and_on_any_machine(config):
     assert 0.1 < (shown == 0).all(axis=-1).mean() < 0.9
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_make_nearly_the_step_of_the_whole(config):
     norms = []
     for parts in (1, 2):
@@ -146,6 +147,7 @@ def test_parts_of_a_batch_make_nearly_the_step_of_the_whole(config):
     assert norms[1]["gradient_norm"] == pytest.approx(norms[0]["gradient_norm"], rel=5e-2)
 
 
+@pytest.mark.slow
 def test_two_devices_pretrain(tmp_path, config):
     result = run_on_two_devices(
         f"""
