@@ -36,6 +36,9 @@ def test_a_list_may_hold_paths_alone_or_labels_that_are_left(tmp_path):
     assert load_unlabelled_videos(plain, root="/data").paths[0] == "/data/a clip.mp4"
     plain.write_text("path\na.mp4\n")
     assert names(load_unlabelled_videos(plain), tmp_path) == ["a.mp4"]
+    for source in (plain, tmp_path):
+        with pytest.raises(UserError, match="which side of a split a video is on: no 'train'"):
+            load_unlabelled_videos(source, split="train")
     labelled.write_text("a.mp4 0\nb.mp4 0\n")
     csv.write_text("path,label,split,start,end\na.mp4,x,train,0,2\nb.mp4,y,val,1,2\n")
     for file, split, expected in ((labelled, None, ["a.mp4", "b.mp4"]), (csv, "train", ["a.mp4"])):
