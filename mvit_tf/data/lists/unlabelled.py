@@ -9,7 +9,7 @@ from mvit_tf.data.lists.list_formats import PATH_COLUMNS
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.data.records.index import record_files
 from mvit_tf.data.records.tfds import is_tfds_folder
-from mvit_tf.data.remote import files_under, is_folder, require_readable
+from mvit_tf.data.remote import files_under, is_file, is_folder, require_readable
 from mvit_tf.errors import UserError
 from mvit_tf.urls import absolute, is_url, join, parent
 
@@ -39,10 +39,15 @@ def load_unlabelled_videos(source, *, root=None, split=None, **options):
     except OSError as error:
         raise UserError(f"{source} cannot be read: {error.strerror or error}") from None
     if in_folder:
-        return _of_folder(source)
-    paths = _paths_of_list(source, root) if plain and os.path.isfile(source) else None
-    if paths is not None:
-        return _unlabelled(paths)
+        videos = _of_folder(source)
+    elif plain and is_file(source):
+        videos = _of_paths(source, root)
+    else:
+        videos = None
+    if videos is not None and split is not None:
+        raise UserError(f"{source} does not say which side of a split a video is on: no {split!r}")
+    if videos is not None:
+        return videos
     videos = load_video_list(source, root=root, split=split, **options)
     return _unlabelled(
         videos.paths,
@@ -59,7 +64,7 @@ def _unlabelled(paths, **fields):
 def _of_folder(folder):
     passed_over = []
     if is_url(folder):
-        paths = [path for path in files_under(folder) if is_video(path)]
+        paths = [path for path in files_under(folder) if is_video(path) and "/." not in path]
     else:
         paths = list(videos_in(folder, True, False, passed_over, refuse))
     if not paths:
@@ -67,8 +72,8 @@ def _of_folder(folder):
     return _unlabelled(paths, passed_over=tuple(passed_over))
 
 
-def _paths_of_list(file, root):
-    """The paths of a list that has nothing else; None for any other."""
+def _of_paths(file, root):
+    """The videos of a list of nothing but paths; None for any other."""
     lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line]
     if lines and lines[0][1].lower() in PATH_COLUMNS:
@@ -82,4 +87,4 @@ def _paths_of_list(file, root):
         other = found.setdefault(absolute(path), (number, path))[0]
         if other != number:
             raise UserError(f"{file}, line {number}: {line} is already on line {other}")
-    return [path for _, path in found.values()]
+    return _unlabelled([path for _, path in found.values()])

@@ -22,6 +22,8 @@ def test_a_folder_has_videos_at_any_depth(tmp_path):
     assert (videos.num_classes, videos.labels) == (0, ((), (), ()))
     assert videos.target(0, 0.0, 1.0).shape == (0,)
     assert videos.passed_over == ((f"{tmp_path}/a/notes.txt", "unknown extension .txt"),)
+    with pytest.raises(UserError, match="which side of a split a video is on: no 'train'"):
+        load_unlabelled_videos(tmp_path, split="train")
     touch(tmp_path / "empty" / "a.txt")
     with pytest.raises(UserError, match="empty: no videos in it, at any depth"):
         load_unlabelled_videos(tmp_path / "empty")
@@ -36,6 +38,8 @@ def test_a_list_may_hold_paths_alone_or_labels_that_are_left(tmp_path):
     assert load_unlabelled_videos(plain, root="/data").paths[0] == "/data/a clip.mp4"
     plain.write_text("path\na.mp4\n")
     assert names(load_unlabelled_videos(plain), tmp_path) == ["a.mp4"]
+    with pytest.raises(UserError, match="which side of a split a video is on: no 'train'"):
+        load_unlabelled_videos(plain, split="train")
     labelled.write_text("a.mp4 0\nb.mp4 0\n")
     csv.write_text("path,label,split,start,end\na.mp4,x,train,0,2\nb.mp4,y,val,1,2\n")
     for file, split, expected in ((labelled, None, ["a.mp4", "b.mp4"]), (csv, "train", ["a.mp4"])):
