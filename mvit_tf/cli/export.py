@@ -22,6 +22,7 @@ from mvit_tf.cli.startup import interrupted_by
 from mvit_tf.cli.train import add_experiment_flags, run_experiment
 from mvit_tf.errors import UserError
 from mvit_tf.export.formats.names import DTYPES, FORMATS, SAVED_MODEL, check_dtype
+from mvit_tf.folders import check_folder
 from mvit_tf.interruption import STOP_SIGNALS, Interrupted
 from mvit_tf.remote_path import as_path, reached
 from mvit_tf.urls import is_url
@@ -94,6 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int | None:
     _check(arguments)
+    if arguments.output is not None:
+        check_folder(as_path(arguments.output))
     if _as_saved_model(arguments) and arguments.model is None and arguments.output is None:
         command = ["mvit", *sys.argv[1:]]
         return run_experiment("export", arguments, command, **_serving_options(arguments))

@@ -45,6 +45,7 @@ from mvit_tf.export.serving_files import batch_sizes, check_model_name, write_se
 from mvit_tf.export.signatures import SIGNATURE, make_signatures, with_features
 from mvit_tf.export.warmup import WARMUP_FILE, write_warmup
 from mvit_tf.files import copy_tree, one_line
+from mvit_tf.folders import make_folder
 from mvit_tf.layers.kernels.compiled import without_xla
 from mvit_tf.remote_path import RemotePath, as_path
 
@@ -153,7 +154,7 @@ def export_saved_model(
     model_name = check_model_name(model_name, directory)
     directory = as_path(directory)
     remote = isinstance(directory, RemotePath)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     if version is None:
         version = max(list_versions(directory), default=0) + 1
     target = directory / str(version)

@@ -74,11 +74,13 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
     def look(path):
         if not path:
             return
+        _require_upload(path, reporter.folder)
         for report in reporter.reports(path):
             yield show(report)
 
     def look_at_example(event: gr.SelectData):
-        yield from look(str(examples[event.index]))
+        for report in reporter.reports(str(examples[event.index])):
+            yield show(report)
 
     with gr.Blocks(
         title=f"mvit web: {metadata.model_name}",
@@ -141,26 +143,33 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
             ]
             gallery.select(look_at_example, inputs=None, **options)
     for block in page.blocks.values():
-        _refuse_addresses(block)
+        _refuse_other_files(block, reporter.folder)
     return page.queue(max_size=_MOST_WAITING, default_concurrency_limit=1)
 
 
-def _refuse_addresses(block):
-    """Keeps a block from fetching what a visitor names: Gradio would, of any size."""
+def _require_upload(path, folder):
+    """Refuses what a visitor names and has not sent: a file of this machine, or an address."""
     import gradio as gr
 
+    inside = os.path.realpath(folder) + os.sep
+    if path is not None and not os.path.realpath(path).startswith(inside):
+        raise gr.Error("send a file, not its name or address", print_exception=False)
+
+
+def _refuse_other_files(block, folder):
+    """Keeps a block from reading or fetching what a visitor names.
+
+    Gradio would, of any size: it checks files of what its `launch` has started alone, and none of
+    what is called a stream, which is looked at in `look`.
+    """
     move, async_move = block.move_resource_to_block_cache, block.async_move_resource_to_block_cache
 
-    def check(path):
-        if str(path).lower().startswith(("http://", "https://")):
-            raise gr.Error("send a file, not an address", print_exception=False)
-
     def move_file(path):
-        check(path)
+        _require_upload(path, folder)
         return move(path)
 
     async def async_move_file(path):
-        check(path)
+        _require_upload(path, folder)
         return await async_move(path)
 
     block.move_resource_to_block_cache = move_file

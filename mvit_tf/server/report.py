@@ -50,10 +50,13 @@ class VideoReporter:
         predictor: VideoPredictor.
         folder: for the time lines; what shows them deletes them.
         time_limit: seconds for each video.
+
+    Attributes:
+        folder: likewise.
     """
 
     def __init__(self, predictor, folder: Path, time_limit: float):
-        self._predictor, self._folder, self._time_limit = predictor, folder, time_limit
+        self._predictor, self.folder, self._time_limit = predictor, folder, time_limit
         # Only a Keras model can be explained; what else holds a model has none in memory.
         self._model = getattr(predictor, "model", None)
 
@@ -126,7 +129,7 @@ class VideoReporter:
 
         scan = scan_video(self._predictor, path, workers=workers)
         # One name for each report: the page may still have to send another's.
-        descriptor, file = tempfile.mkstemp(".png", "timeline-", self._folder)
+        descriptor, file = tempfile.mkstemp(".png", "timeline-", self.folder)
         os.close(descriptor)
         plot_timeline(scan, file)
         report.timeline = file

@@ -5,6 +5,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from mvit_tf.interruption import Interrupted
 _MORE_CONNECTIONS = 256
 # For what ends at its time limit to be answered.
 _GRACE_SECONDS = 5
+# After a second signal, for the server to close what is open.
+_CLOSING_SECONDS = 3
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -113,10 +116,15 @@ def serve_until_stopped(server, listener: socket.socket, started: Callable[[], N
         SIGTERM.
     """
     # In a thread uvicorn leaves the signals alone, so that what it ends with is decided here.
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="http")
-    received = []
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
+    )
+    received, cut_off = [], None
 
     def handle(number, frame):
+        nonlocal cut_off
+        if received and cut_off is None:
+            cut_off = time.monotonic()
         received.append(number)
         server.force_exit = server.should_exit
         server.should_exit = True
@@ -134,6 +142,9 @@ def serve_until_stopped(server, listener: socket.socket, started: Callable[[], N
             if received and not told:
                 logging.info("stopping: what is in work is answered, nothing new is taken")
                 told = True
+            # One that hangs does not hear of it.
+            if cut_off is not None and time.monotonic() - cut_off > _CLOSING_SECONDS:
+                break
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -62,6 +62,17 @@ def test_a_model_that_was_saved_elsewhere_is_exported(tmp_path, kind, capsys):
     assert "none: no .keras file and no preset" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [[], ["--format=litert"], ["--dtype=bfloat16"]])
+def test_an_output_that_is_a_file_is_refused_before_anything_is_loaded(tmp_path, capsys, flags):
+    (tmp_path / "file").touch()
+    for output in ("file", "file/inner"):
+        named = ["--model=nowhere.keras", f"--output={tmp_path / output}"]
+        assert main(["export", *named, *flags]) == 2
+        assert capsys.readouterr().err == (
+            f"error: {tmp_path / output} cannot be a folder: {tmp_path / 'file'} is a file\n"
+        )
+
+
 def test_a_signal_ends_the_other_formats_with_its_own_status(monkeypatch, capsys):
     monkeypatch.setattr(
         factory, "create_model", lambda *_, **__: signal.raise_signal(signal.SIGTERM)

@@ -13,7 +13,7 @@ for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "
 
 from benchmarks.serve_load import format_load, measure, server_process, tiny_export  # noqa: E402
 from mvit_tf.cli.main import main  # noqa: E402
-from mvit_tf.server.running import listening_socket  # noqa: E402
+from mvit_tf.server.running import listening_socket, serve_until_stopped  # noqa: E402
 from tests.data.videos import write_numbered  # noqa: E402
 from tests.server.running_server import Client, MeanColour, running  # noqa: E402
 
@@ -80,6 +80,22 @@ def test_ctrl_c_ends_with_130_and_a_second_signal_cuts_requests_off(video, tmp_p
         process.send_signal(signal.SIGTERM)
         threading.Timer(1, process.send_signal, [signal.SIGTERM]).start()
         assert process.wait(60) == 143
+
+
+def test_a_second_signal_ends_a_server_that_hangs():
+    class Hanging:
+        started = should_exit = force_exit = False
+
+        def run(self, sockets):
+            self.started = True
+            time.sleep(60)
+
+    for delay in (0.5, 1.0):
+        threading.Timer(delay, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    begin = time.monotonic()
+    with listening_socket("127.0.0.1", 0) as listener:
+        assert serve_until_stopped(Hanging(), listener, lambda: None) == 143
+    assert time.monotonic() - begin < 20
 
 
 def test_mistakes_are_said_in_one_line(tmp_path, capsys):

@@ -45,9 +45,9 @@ def elsewhere():
         server.shutdown()
 
 
-def look(client, path):
+def look(client, path, **fields):
     """What the page answers a visitor who names a file of that path."""
-    video = {"path": path, "url": path, "meta": {"_type": "gradio.FileData"}}
+    video = {"path": path, "meta": {"_type": "gradio.FileData"}, **fields}
     (function,) = [
         entry["id"]
         for entry in json.loads(client.ask("GET", "/config")[2])["dependencies"]
@@ -67,11 +67,25 @@ def look(client, path):
 @pytest.mark.parametrize("scheme", ["http", "HTTP"])
 def test_an_address_is_not_fetched(client, elsewhere, scheme):
     port, asked = elsewhere
-    done = look(client, f"{scheme}://127.0.0.1:{port}/x.mp4")
-    assert not done["success"]
-    if scheme == "http":
-        assert done["output"]["error"] == "send a file, not an address"
+    address = f"{scheme}://127.0.0.1:{port}/x.mp4"
+    for fields in ({}, {"url": address}, {"is_stream": True}):
+        done = look(client, address, **fields)
+        assert not done["success"] and not (done["output"].get("data"))
     assert asked == []
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_file_of_this_machine_is_not_read(client, tmp_path_factory, is_stream):
+    folder = tmp_path_factory.mktemp("private")
+    secret = write_numbered(folder / "secret.mp4", 30)
+    said = set()
+    for path in (secret, folder, folder / "none.mp4", "/dev/zero", "secret.mp4", "../secret.mp4"):
+        done = look(client, str(path), is_stream=is_stream)
+        assert not done["success"] and not done["output"].get("data")
+        said.add(done["output"]["error"].replace(str(path), "PATH"))
+    # Nor is it said whether it is there.
+    assert said == {"send a file, not its name or address"}
+    assert client.ask("GET", "/config")[0] == 200
 
 
 def test_a_dropped_video_and_one_of_the_gallery_wait_for_each_other(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from mvit_tf.export.formats.predictor import FormatPredictor
 from mvit_tf.export.formats.runtimes import Answer
 from mvit_tf.export.metadata import model_metadata
 from mvit_tf.export.saved_model import SIGNATURE
+from mvit_tf.folders import make_folder
 from mvit_tf.remote_path import RemotePath, as_path
 
 KERAS = "keras"
@@ -149,7 +150,7 @@ def _folder(output):
         raise UserError(
             f"{path}: --compare keeps its exports on this machine: give --output a local folder"
         )
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     taken = [name for name in ("-".join(pair) for pair in _variants()) if (path / name).exists()]
     if taken:
         raise UserError(f"{path / taken[0]} exists already: choose another --output")

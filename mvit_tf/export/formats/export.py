@@ -20,6 +20,7 @@ from mvit_tf.export.frozen import MAX_BYTES, is_freezable
 from mvit_tf.export.metadata import METADATA_FILE, ExportMetadata, model_metadata
 from mvit_tf.export.saved_model import export_model
 from mvit_tf.files import copy_tree
+from mvit_tf.folders import make_folder
 from mvit_tf.remote_path import RemotePath, as_path
 
 # How far logits may lie from Keras' own, as a share of how far they lie from one another.
@@ -78,7 +79,7 @@ def export_format(
     artefact = Artefact(format, dtype, batch_size, metadata)
     remote = isinstance(output, RemotePath)
     if not remote:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
     beside = None if remote else output.parent
     with tempfile.TemporaryDirectory(dir=beside, prefix=".export-") as partial:
         written = Path(partial, "artefact")
