@@ -28,10 +28,9 @@ def make_folder(path: Path | RemotePath):
     Raises:
         UserError: it cannot be made.
     """
-    if isinstance(path, RemotePath):
-        path.mkdir(parents=True, exist_ok=True)
-        return
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if isinstance(path, RemotePath):  # `reached` tells what a store refuses.
+            raise
         raise UserError(f"{path} cannot be made a folder: {error.strerror or error}") from None

@@ -389,18 +389,28 @@ def load_keras_model(path: str | os.PathLike) -> keras.Model:
     Raises:
         UserError: neither lies there, or it cannot be loaded.
     """
-    from mvit_tf.presets import from_preset
-
     if is_hub_handle(path):
-        return from_preset(path)
+        return _load_preset(path)
     path = as_path(path)
     with reached(path):
-        if path.suffix == ".keras" and path.is_file():
-            with local_copy(path) as file:
-                return _load_keras_file(file)
-        if (path / "model.weights.h5").is_file():
-            return from_preset(path)
-    raise UserError(f"{path}: no .keras file and no preset")
+        model = _find_keras_model(path)
+    if model is None:
+        raise UserError(f"{path}: no .keras file and no preset")
+    return model
+
+
+def _find_keras_model(path: Path | RemotePath) -> keras.Model | None:
+    """The model of a `.keras` file or of a preset; None of what is neither."""
+    if path.suffix == ".keras" and path.is_file():
+        with local_copy(path) as file:
+            return _load_keras_file(file)
+    return _load_preset(path) if (path / "model.weights.h5").is_file() else None
+
+
+def _load_preset(preset: str | os.PathLike | RemotePath) -> keras.Model:
+    from mvit_tf.presets import from_preset
+
+    return from_preset(preset)
 
 
 def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
@@ -411,8 +421,8 @@ def _open_predictor(path: Path | RemotePath) -> VideoPredictor:
         )
     if (path / "experiment.yaml").is_file():
         return _trained_predictor(path)
-    if path.suffix == ".keras" and path.is_file() or (path / "model.weights.h5").is_file():
-        return ModelPredictor(load_keras_model(path))
+    if (model := _find_keras_model(path)) is not None:
+        return ModelPredictor(model)
     if (folder := find_artefact(path)) is not None:
         from mvit_tf.export.formats.predictor import FormatPredictor
 

@@ -12,6 +12,7 @@ from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
 from mvit_tf.export.predictor import VideoPredictor
 from mvit_tf.files import write_text_atomically
+from mvit_tf.folders import make_folder
 from mvit_tf.prediction.annotated import annotate_video
 from mvit_tf.prediction.inputs import VideoInput
 from mvit_tf.prediction.output import PredictionFormat, line_writer
@@ -96,13 +97,9 @@ def _write_files(scan, start, workers):
 def _make_folder(folder):
     if is_url(folder):
         raise UserError(f"--output={without_secrets(folder)}: give a folder of this machine")
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--output={folder}: no such folder can be made: {error.strerror}"
-        ) from None
-    return Path(folder)
+    folder = Path(folder)
+    make_folder(folder)
+    return folder
 
 
 def _free_name(path, names):

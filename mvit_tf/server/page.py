@@ -72,15 +72,16 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
         ]
 
     def look(path):
-        if not path:
-            return
-        _require_upload(path, reporter.folder)
         for report in reporter.reports(path):
             yield show(report)
 
+    def look_at_upload(path):
+        if path:
+            _require_upload(path, reporter.folder)
+            yield from look(path)
+
     def look_at_example(event: gr.SelectData):
-        for report in reporter.reports(str(examples[event.index])):
-            yield show(report)
+        yield from look(str(examples[event.index]))
 
     with gr.Blocks(
         title=f"mvit web: {metadata.model_name}",
@@ -128,7 +129,7 @@ def build_page(reporter: VideoReporter, metadata, max_upload: int, examples: Seq
             "concurrency_id": "look",
             "concurrency_limit": 1,
         }
-        video.upload(look, inputs=video, **options)
+        video.upload(look_at_upload, inputs=video, **options)
         if examples:
             pictures = [(reporter.thumbnail(str(path)), path.name) for path in examples]
             gallery = gr.Gallery(
@@ -160,7 +161,7 @@ def _refuse_other_files(block, folder):
     """Keeps a block from reading or fetching what a visitor names.
 
     Gradio would, of any size: it checks files of what its `launch` has started alone, and none of
-    what is called a stream, which is looked at in `look`.
+    what is called a stream, which is looked at in `look_at_upload`.
     """
     move, async_move = block.move_resource_to_block_cache, block.async_move_resource_to_block_cache
 
