@@ -12,7 +12,7 @@ import sys
 from absl import app, flags
 
 from mvit_tf.cli.logs import follow_logging_flags
-from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
+from mvit_tf.cli.startup import quiet_tensorflow, require_tensorflow, run_cli, run_program
 from mvit_tf.cli.train import run_experiment
 from mvit_tf.errors import UserError
 
@@ -52,4 +52,4 @@ def main() -> int | None:
 
 if __name__ == "__main__":
     quiet_tensorflow()
-    end_process(run_cli(main))
+    run_program(lambda: run_cli(main))

@@ -74,7 +74,9 @@ def save_weights_file(
 
     def write(temporary):
         keras.saving.save_weights(model, temporary, objects_to_skip=left_out)
-        with h5py.File(temporary, "a") as file:
+        # A process that another thread forked meanwhile, such as a decoder's, has HDF5's lock on
+        # what Keras closed until it executes its program; nobody else knows the file.
+        with h5py.File(temporary, "a", locking=False) as file:
             if optimizer:  # what training goes on from
                 write_lora(model, file)
             group = file.create_group(_GROUP)

@@ -1,5 +1,7 @@
 """Weights files: whole or not there, loaded whole or not at all, and told apart by name."""
 
+import contextlib
+import fcntl
 import os
 
 import h5py
@@ -158,6 +160,21 @@ def test_values_that_are_not_finite_are_neither_loaded_nor_written(tmp_path, wri
     keras.saving.save_weights(model, path)
     message = refusal(compiled_model(seed=2), path)
     assert "holds values that are not finite, in head/bias" in message
+
+
+def test_a_process_that_is_forked_meanwhile_is_no_matter(tmp_path, monkeypatch):
+    """Until it executes its program it has a lock of HDF5 on whatever was open."""
+    keras_saves = keras.saving.save_weights
+    with contextlib.ExitStack() as forked:
+
+        def save(model, path, **options):
+            keras_saves(model, path, **options)
+            file = forked.enter_context(open(path, "rb"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+        monkeypatch.setattr(keras.saving, "save_weights", save)
+        save_weights_file(tiny_model(), tmp_path / "a.weights.h5")
+    load_weights_file(tiny_model(seed=1), tmp_path / "a.weights.h5")
 
 
 def test_a_file_that_fails_in_the_middle_changes_nothing(tmp_path, write):

@@ -29,7 +29,7 @@ from mvit_tf.cli import (
     weights,
 )
 from mvit_tf.cli.arguments import IntermixedParser
-from mvit_tf.cli.startup import end_process, quiet_tensorflow, require_tensorflow, run_cli
+from mvit_tf.cli.startup import quiet_tensorflow, require_tensorflow, run_cli, run_program
 
 _ON_TENSORFLOW = (
     demo, train, evaluate, export, predict, features, explain, serve, web, show_batch,
@@ -74,4 +74,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def console():
     """What the installed command `mvit` calls."""
-    end_process(main())
+    run_program(main)

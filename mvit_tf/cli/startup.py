@@ -18,6 +18,7 @@ from mvit_tf.cli.logs import console_lines, log_to_file
 from mvit_tf.errors import FormerNameWarning, UserError
 from mvit_tf.interruption import Interrupted
 
+DEFECT_STATUS = 1
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
@@ -52,13 +53,20 @@ def require_tensorflow():
         )
 
 
-def end_process(status: int):
-    """Ends the process with the exit status of a command.
+def run_program(main: Callable[[], int]):
+    """Runs the main function of a program and ends the process with the exit status it returns.
+
+    The status after an exception, which is a defect, is 1, as of any Python program.
 
     Stopped in the middle, videos are still being decoded: their threads wait for an interpreter
     that is closing, it waits for them. All that is kept has been written by then. TensorFlow-io's
     file systems are gone before TensorFlow's last files on them, and abort the process.
     """
+    try:
+        status = main()
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        status = DEFECT_STATUS
     if status or "tensorflow_io" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()

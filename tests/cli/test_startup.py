@@ -86,6 +86,32 @@ def test_other_exceptions_are_defects_and_pass_through():
         run_cli(main)
 
 
+def test_a_defect_ends_the_process_while_videos_are_being_decoded():
+    code = """
+import time
+import tensorflow as tf
+from mvit_tf.cli.startup import run_cli, run_program
+
+def decode(number):
+    time.sleep(0.2)
+    return number
+
+def main():
+    clips = tf.data.Dataset.range(1000)
+    clips = clips.map(lambda n: tf.py_function(decode, [n], tf.int64), num_parallel_calls=4)
+    iterator = iter(clips.batch(2, num_parallel_calls=2).prefetch(2))
+    next(iterator)
+    raise ValueError("a defect")
+
+run_program(lambda: run_cli(main))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 1
+    assert own_words(done.stderr).rstrip().endswith("ValueError: a defect")
+
+
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
 def test_the_status_of_main_is_the_status(returned, status):
     assert run_cli(lambda: returned) == status
@@ -163,9 +189,9 @@ def test_commands_on_tensorflow_refuse_another_backend_at_once(arguments, tmp_pa
 
 def test_a_stopped_command_does_not_wait_for_its_threads():
     program = (
-        "import threading; from mvit_tf.cli.startup import end_process;"
+        "import threading; from mvit_tf.cli.startup import run_program;"
         "threading.Thread(target=threading.Event().wait).start();"
-        "print('said'); end_process(3)"
+        "print('said'); run_program(lambda: 3)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60

@@ -16,7 +16,7 @@ _MVIT = [sys.executable, "-c", "from mvit_tf.cli.main import console; console()"
 _EXPORT_AND_PREDICT = """
 import sys
 from mvit_tf.cli.logs import console_lines
-from mvit_tf.cli.startup import end_process
+from mvit_tf.cli.startup import run_program
 from mvit_tf.export.predictor import open_predictor
 from mvit_tf.training import trainer
 from mvit_tf.files import local_copy
@@ -31,7 +31,7 @@ for name in ("split.csv", "outcomes.jsonl", "evaluation.json", "train_log.csv"):
     print(name, len((as_path(run) / name).read_text().splitlines()))
 print("left", sorted(path.name for path in as_path(run).iterdir()))
 print("secrets", "hidden" in (as_path(run) / "outcomes.jsonl").read_text())
-end_process(0)
+run_program(lambda: 0)
 """
 
 
