@@ -5,6 +5,9 @@ for a few frames only and is then reborn elsewhere with another look. Positions 
 frame and lives begin at random, so a single frame looks the same whatever the class. Few
 frames of a life meet again once a clip's frames are shuffled, and as often backwards as
 forwards, so shuffling takes the direction away and leaves at most a hint of its axis.
+
+Harder on demand: two ranges of speed, each a class of its own; shapes that stand still or
+wander, and tell nothing; a camera that drifts. None of it shows the class in a single frame.
 """
 
 import concurrent.futures
@@ -47,6 +50,13 @@ class MovingShapes:
         speed: (least, most) pixels a frame; drawn for each life.
         radius: (least, most) pixels; drawn for each life.
         texture_contrast: float, standard deviation of the background in grey levels.
+        fast_speed: as `speed`, all of it faster: then each direction is two classes, "up_slow" of
+            `speed` and "up_fast" of this; None for one class of a direction, "up".
+        still_shapes, wandering_shapes: int. Further shapes behind the others, of the same looks
+            and lives, that stand still, or move at any of the speeds, each life in a direction
+            of its own.
+        camera_drift: float, pixels a frame. Background and all shapes drift by a velocity that is
+            drawn for each video, in any direction and at most so fast.
 
     Raises:
         UserError: a value out of range.
@@ -61,6 +71,10 @@ class MovingShapes:
     speed: tuple[float, float] = (2.5, 3.5)
     radius: tuple[float, float] = (4.0, 7.0)
     texture_contrast: float = 14.0
+    fast_speed: tuple[float, float] | None = None
+    still_shapes: int = 0
+    wandering_shapes: int = 0
+    camera_drift: float = 0.0
 
     def __post_init__(self):
         if self.height < 16 or self.width < 16 or self.height % 2 or self.width % 2:
@@ -70,16 +84,35 @@ class MovingShapes:
         for name in ("num_frames", "fps", "num_shapes", "lifetime"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("speed", "radius"):
+        for name in ("still_shapes", "wandering_shapes"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if not 0 <= self.camera_drift < math.inf:
+            raise UserError(f"camera_drift must be finite and >= 0, not {self.camera_drift}")
+        for name in ("speed", "radius", "fast_speed"):
+            if name == "fast_speed" and self.fast_speed is None:
+                continue
             least, most = getattr(self, name)
             if not 0 < least <= most:
                 raise UserError(
                     f"{name} must be (least, most) with 0 < least <= most, not {(least, most)}"
                 )
+        if self.fast_speed is not None and self.fast_speed[0] <= self.speed[1]:
+            raise UserError(
+                f"fast_speed={tuple(self.fast_speed)} must begin above the end of "
+                f"speed={tuple(self.speed)}"
+            )
         if self.window > min(self.height, self.width):
             raise UserError(
                 f"shapes of radius {self.radius[1]} do not fit into {self.height} x {self.width}"
             )
+
+    @property
+    def class_names(self):
+        """Names of the classes, in the order of their numbers: the slow ones before the fast."""
+        if self.fast_speed is None:
+            return DIRECTIONS
+        return tuple(f"{name}_{pace}" for pace in ("slow", "fast") for name in DIRECTIONS)
 
     @property
     def window(self):
@@ -90,10 +123,10 @@ class MovingShapes:
 def write_moving_shapes(
     root, *, videos_per_class, seed, shapes=MovingShapes(), num_workers=None, progress=None
 ):
-    """Writes H.264 files ``root/<direction>/<direction>_<number>.mp4``, eight class folders.
+    """Writes H.264 files ``root/<class>/<class>_<number>.mp4``, a folder for each class.
 
-    Every video is a pure function of (seed, direction, number, shapes). A file takes its name
-    only when it is complete.
+    Every video is a pure function of (seed, class, number, shapes). A file takes its name only
+    when it is complete.
 
     Args:
         root: path of the folder, made if need be.
@@ -114,20 +147,20 @@ def write_moving_shapes(
     if seed < 0:
         raise UserError(f"the seed must be 0 or more, not {seed}")
     root = pathlib.Path(root)
-    for name in DIRECTIONS:
+    names = shapes.class_names
+    for name in names:
         (root / name).mkdir(parents=True, exist_ok=True)
 
-    def write(direction, number):
-        name = DIRECTIONS[direction]
-        path = root / name / f"{name}_{number:04d}.mp4"
-        frames = render(direction, shapes, video_generator(seed, direction, number))
+    def write(label, number):
+        path = root / names[label] / f"{names[label]}_{number:04d}.mp4"
+        frames = render(label, shapes, video_generator(seed, label, number))
         write_atomically(path, lambda temporary: _encode(temporary, frames, shapes.fps))
 
     with concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
         jobs = [
-            pool.submit(write, direction, number)
+            pool.submit(write, label, number)
             for number in range(videos_per_class)
-            for direction in range(len(DIRECTIONS))
+            for label in range(len(names))
         ]
         for done, job in enumerate(concurrent.futures.as_completed(jobs), start=1):
             job.result()
@@ -136,42 +169,58 @@ def write_moving_shapes(
     return root
 
 
-def video_generator(seed, direction, number):
+def video_generator(seed, label, number):
     """The numpy.random.Generator of a file of `write_moving_shapes`, for `render`."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(direction, number)))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(label, number)))
 
 
-def render(direction, shapes, rng):
+def render(label, shapes, rng):
     """The frames of one video.
 
     Args:
-        direction: int, index into `DIRECTIONS`.
+        label: int, index into `MovingShapes.class_names`.
         shapes: MovingShapes.
         rng: numpy.random.Generator.
 
     Returns:
         uint8 array (num_frames, height, width, 3), RGB.
     """
-    return render_with_masks(direction, shapes, rng)[0]
+    return render_with_masks(label, shapes, rng)[0]
 
 
-def render_with_masks(direction, shapes, rng):
-    """The frames of one video, and where its shapes are.
+def render_with_masks(label, shapes, rng):
+    """The frames of one video, and where the shapes are that show its class.
 
     Args:
-        direction, shapes, rng: as those of `render`.
+        label, shapes, rng: as those of `render`.
 
     Returns:
         (frames as `render` returns them, bool (num_frames, height, width), true at pixels that a
-        shape covers by half or more).
+        shape of the class's motion covers by half or more).
     """
-    angle = direction * np.pi / 4
-    velocity = np.array([np.cos(angle), -np.sin(angle)])  # Rows count downwards.
+    fast, direction = divmod(label, len(DIRECTIONS))
+    speed = shapes.fast_speed if fast else shapes.speed
+    any_speed = (shapes.speed[0], (shapes.fast_speed or shapes.speed)[1])
     frames = np.repeat(_background(shapes, rng)[None], shapes.num_frames, axis=0)
+    camera = np.zeros([shapes.num_frames, 2])
+    if shapes.camera_drift:
+        drift = rng.uniform(0, shapes.camera_drift) * _heading(rng.uniform(0, 2 * np.pi))
+        camera += np.arange(shapes.num_frames)[:, None] * drift
+        frames = np.stack([_shifted(*pair) for pair in zip(frames, camera, strict=True)])
     masks = np.zeros(frames.shape[:3], bool)
+    for _ in range(shapes.still_shapes):
+        _draw_shape(frames, masks.copy(), shapes, rng, speed=(0, 0), angle=0, camera=camera)
+    for _ in range(shapes.wandering_shapes):
+        _draw_shape(frames, masks.copy(), shapes, rng, speed=any_speed, angle=None, camera=camera)
     for _ in range(shapes.num_shapes):
-        _draw_shape(frames, masks, velocity, shapes, rng)
+        angle = direction * np.pi / 4
+        _draw_shape(frames, masks, shapes, rng, speed=speed, angle=angle, camera=camera)
     return np.rint(frames).astype(np.uint8), masks
+
+
+def _heading(angle):
+    """Unit vectors (..., 2) of angles (...) that count counterclockwise; rows count downwards."""
+    return np.stack([np.cos(angle), -np.sin(angle)], axis=-1)
 
 
 def _background(shapes, rng):
@@ -185,8 +234,23 @@ def _background(shapes, rng):
     return np.clip(image + rng.uniform(30, 110, 3).astype(np.float32), 0, 255)
 
 
-def _draw_shape(frames, masks, velocity, shapes, rng):
-    """Draws one shape, life after life, into all frames and masks (T, H, W), in place."""
+def _shifted(image, offset):
+    """An image (H, W, 3) moved by (x, y) pixels, around its edges; between pixels bilinear."""
+    whole = np.floor(offset)
+    for axis, (steps, part) in enumerate(zip(whole[::-1], (offset - whole)[::-1], strict=True)):
+        near = np.roll(image, int(steps), axis)
+        image = (near + np.float32(part) * (np.roll(near, 1, axis) - near)).astype(np.float32)
+    return image
+
+
+def _draw_shape(frames, masks, shapes, rng, *, speed, angle, camera):
+    """Draws one shape, life after life, into all frames and masks (T, H, W), in place.
+
+    Args:
+        speed: (least, most) pixels a frame.
+        angle: of its motion; None draws one for each life.
+        camera: float (T, 2), (x, y) that everything is moved by.
+    """
     num_frames, height, width, _ = frames.shape
     # The first life is already under way for a random time.
     ages = np.arange(num_frames) + rng.integers(shapes.lifetime)
@@ -198,8 +262,9 @@ def _draw_shape(frames, masks, velocity, shapes, rng):
     # sees no motion at all until it has learnt to ignore the sign, which takes most of an hour.
     colour = rng.uniform(150, 255, [lives, 3]).astype(np.float32)[life, None, None, :]
     birth = rng.uniform(0, [width, height], [lives, 2])
-    speed = rng.uniform(*shapes.speed, [lives, 1])
-    centre = birth[life] + (speed[life] * age[:, None]) * velocity
+    speed = rng.uniform(*speed, [lives, 1])
+    angle = np.full(lives, angle) if angle is not None else rng.uniform(0, 2 * np.pi, lives)
+    centre = birth[life] + (speed[life] * age[:, None]) * _heading(angle)[life] + camera
 
     # Only a window around the centre changes; it wraps around the frame's edges.
     reach = shapes.window // 2
