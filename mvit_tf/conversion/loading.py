@@ -69,6 +69,7 @@ def load_pytorch_weights(
         raise UserError(f"inflation must be one of {INFLATIONS}, got {inflation!r}")
     variables = _variables(model)
     weights = read_weights(source, prefix)
+    _check_skip(weights.label, weights.layout, model.config)
     _check_residual_pooling(weights.label, weights.layout, model.config)
     return _place(model, variables, weights, head, inflation, source_grid)
 
@@ -201,6 +202,7 @@ def to_pytorch_state_dict(model, layout="slowfast"):
             f"{layout} has no {', no '.join(reasons)}; this model can be written as "
             f"{', '.join(able)}"
         )
+    _check_skip("the model", WRITTEN[layout], model.config)
     _check_residual_pooling("the model", WRITTEN[layout], model.config)
     values = {path: variable.numpy().astype("float32") for path, variable in variables.items()}
     return WRITTEN[layout].to_pytorch(values, image=model.config.image)
@@ -240,6 +242,16 @@ def _replaced(tensors, model, head):
 
 def _is_pretraining(tensors):
     return _PREDICTION[0] in tensors
+
+
+def _check_skip(label, layout, config):
+    """Names cannot tell what the skip paths project, and no layout knows the input itself."""
+    if not config.normalized_skip:
+        raise UserError(
+            f"{label}: {layout.NAME} projects the normed tokens where channels change, and this "
+            "model has normalized_skip=False: the same weights would give other numbers; build "
+            "the model with normalized_skip=True"
+        )
 
 
 def _check_residual_pooling(label, layout, config):

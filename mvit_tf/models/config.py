@@ -86,6 +86,8 @@ class MViTConfig:
         class_token: whether there is one.
         readout: "class_token", "mean" (of normed tokens) or "mean_before_norm".
         qkv_bias: whether the q, k, v projection has a bias.
+        normalized_skip: whether a skip path that changes the channels projects the normed tokens,
+            as all released models do (MViT, Table A.1), or the tokens as they are.
         mlp_ratio: hidden width of the MLP over its input's.
         drop_path_rate: stochastic depth of the last block; grows linearly from 0.
         head_dropout_rate: dropout before the head.
@@ -116,6 +118,7 @@ class MViTConfig:
     class_token: bool = True
     readout: str = "class_token"
     qkv_bias: bool = True
+    normalized_skip: bool = True
     mlp_ratio: float = 4.0
     drop_path_rate: float = 0.2
     head_dropout_rate: float = 0.5
@@ -138,7 +141,9 @@ class MViTConfig:
             "relative_positions": ("none", "space", "space_time"),
             "residual_pooling": RESIDUAL_POOLING_MODES,
             "readout": ("class_token", "mean", "mean_before_norm"),
-            **dict.fromkeys(("pool_every_query", "class_token", "qkv_bias"), (True, False)),
+            **dict.fromkeys(
+                ("pool_every_query", "class_token", "qkv_bias", "normalized_skip"), (True, False)
+            ),
         }
         for name, legal in choices.items():
             value = getattr(self, name)

@@ -62,6 +62,7 @@ def encode_tokens(config, tokens, *, remat, dtype):
             pool_mode=config.pool_mode,
             mlp_ratio=config.mlp_ratio,
             qkv_bias=config.qkv_bias,
+            normalized_skip=config.normalized_skip,
             drop_path_rate=spec.drop_path_rate,
             class_token=config.class_token,
             residual_pooling=config.residual_pooling,

@@ -210,6 +210,12 @@ def test_residual_pooling_at_the_class_token_must_be_the_source_s(name, wrong, c
     assert f"build the model with residual_pooling={cure!r}" in message
 
 
+def test_skip_paths_must_be_the_source_s():
+    model = references.build("slowfast_v2", normalized_skip=False)
+    message = refusal(model, references.weights_path("slowfast_v2"))
+    assert "build the model with normalized_skip=True" in message
+
+
 def test_state_dicts_of_torch_tensors_and_half_precision_are_taken():
     class Tensor:
         """What is used of a torch tensor."""

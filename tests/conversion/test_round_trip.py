@@ -136,6 +136,7 @@ def test_wrapped_names():
         ("timm", SMALL, "video models"),
         ("timm", VIDEO_V2, "can be written as slowfast, torchvision"),
         ("slowfast", VIDEO_V2.replace(residual_pooling="all"), "residual_pooling='patches'"),
+        ("slowfast", SMALL.replace(normalized_skip=False), "normalized_skip=False: the same"),
         ("caffe", SMALL, "must be one of slowfast, torchvision, pytorchvideo, timm"),
     ],
 )

@@ -63,11 +63,15 @@ def test_max_pooling_pads_with_minus_infinity_and_average_counts_its_zeros():
     )
 
 
-def test_skip_path_of_a_block_that_expands_starts_from_the_normed_input():
+@pytest.mark.parametrize("normalized", [True, False])
+def test_skip_path_of_a_block_that_expands_starts_from_the_normed_input(normalized):
+    """Or, with `normalized_skip` off, from the input itself (MViT, Table A.1)."""
+    options = {} if normalized else {"normalized_skip": False}
     for attention_dim, name in ((16, "proj_attention"), (8, "proj_mlp")):
         block = layers.MultiscaleBlock(
-            attention_dim=attention_dim, output_dim=16, num_heads=1, grid=GRID
+            attention_dim=attention_dim, output_dim=16, num_heads=1, grid=GRID, **options
         )
+        assert block.get_config()["normalized_skip"] == normalized
         x = tokens(8)
         block.build(x.shape)
         perturb(block)
@@ -76,8 +80,12 @@ def test_skip_path_of_a_block_that_expands_starts_from_the_normed_input():
             dense.kernel.assign(keras.ops.zeros_like(dense.kernel))
             dense.bias.assign(keras.ops.zeros_like(dense.bias))
         norm = block.norm1 if name == "proj_attention" else block.norm2
-        expected = getattr(block, name)(norm(x))
+        expected = getattr(block, name)(norm(x) if normalized else x)
         np.testing.assert_allclose(block(x), expected, atol=1e-5)
+        outputs, parts = block.call_with_parts(x)
+        np.testing.assert_allclose(outputs, expected, atol=1e-5)
+        projects_norm = normalized and name == "proj_attention"
+        np.testing.assert_array_equal(parts["source"], norm(x) if projects_norm else x)
 
 
 def _attention(**arguments):

@@ -46,6 +46,7 @@ VARIANTS = {
         "class_token": False,
         "readout": "mean",
     },
+    "skip_path_of_the_tokens_themselves": {"normalized_skip": False},
     "mean_before_norm": {"readout": "mean_before_norm", "qkv_bias": False},
 }
 

@@ -115,6 +115,7 @@ def test_config_survives_plain_data():
         ({"head_dropout_rate": "0.1"}, "must be a number, got '0.1'"),
         ({"qkv_bias": "no"}, r"qkv_bias must be one of \(True, False\), got 'no'"),
         ({"class_token": 1}, "class_token must be one of"),
+        ({"normalized_skip": 0}, r"normalized_skip must be one of \(True, False\), got 0"),
         ({"last_query_stride": (1, 2)}, r"last_query_stride must be three ints"),
         ({"head_init_scale": -1}, "head_init_scale must be finite and at least 0, got -1"),
     ],
