@@ -33,11 +33,11 @@ def test_the_wheel_holds_every_module_and_experiment(wheel):
         for path in ROOT.glob(f"mvit_tf/**/*.{kind}")
     }
     experiments = {
-        f"mvit_tf/configs/{path.name}"
-        for kind in ("yaml", "weights.h5")
-        for path in ROOT.glob(f"configs/*.{kind}")
+        f"mvit_tf/{path.relative_to(ROOT)}"
+        for kind in ("*.yaml", "*.weights.h5", "studies/*.yaml")
+        for path in ROOT.glob(f"configs/{kind}")
     }
-    assert "mvit_tf/configs/demo.yaml" in experiments
+    assert {"mvit_tf/configs/demo.yaml", "mvit_tf/configs/studies/positions.yaml"} <= experiments
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == modules | experiments
 

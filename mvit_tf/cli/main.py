@@ -24,6 +24,7 @@ from mvit_tf.cli import (
     score_views,
     serve,
     show_batch,
+    study,
     train,
     web,
     weights,
@@ -33,7 +34,7 @@ from mvit_tf.cli.startup import quiet_tensorflow, require_tensorflow, run_cli, r
 
 _ON_TENSORFLOW = (
     demo, train, evaluate, export, predict, features, explain, serve, web, show_batch,
-    data_service, score_views,
+    data_service, score_views, study,
 )  # fmt: skip
 _COMMANDS = (*_ON_TENSORFLOW, check_data, prepare, describe, plan, convert, weights, benchmark)
 

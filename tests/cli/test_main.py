@@ -22,7 +22,7 @@ def test_help_names_every_command_without_importing_tensorflow():
         [sys.executable, "-c", HELP], capture_output=True, text=True, check=True, timeout=60
     )
     assert ended.stderr == ""
-    commands = "demo train evaluate export predict show-batch check-data describe"
+    commands = "demo train evaluate export predict show-batch check-data describe study"
     for command in commands.split():
         assert f"  {command} " in ended.stdout or f"  {command}\n" in ended.stdout
 

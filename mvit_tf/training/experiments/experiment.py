@@ -148,6 +148,20 @@ def load_experiment(config_file: str | Path | None = None, overrides: str = "") 
     return experiment
 
 
+def merge_overrides(*texts: str) -> str:
+    """Several `--params_override` as one; where two set a key, the later one counts.
+
+    Raises:
+        UserError: one of them is of no such form, or has a key that does not exist.
+    """
+    merged = {}
+    for text in texts:
+        values = _known_keys(parse_overrides(text, _text_keys()), OVERRIDE_SOURCE)
+        for section, keys in values.items():
+            merged[section] = _merged(merged.get(section, {}), keys)
+    return json.dumps(merged)
+
+
 def save_experiment(experiment: Experiment, path: str | Path):
     """Writes every key with its value, so that `load_experiment(path)` gives it back.
 

@@ -1,0 +1,196 @@
+"""A study from its first run to its table; started again, it goes on where it was.
+
+videos/ or --data         what is trained and scored on
+study.json                what is compared; another study is refused
+runs/VARIANT/seed_N/      model directory of a run
+runs/VARIANT/seed_N.json  its scores, once it is finished; .log: what it said
+lists/                    videos of a share of the labels
+results.md, results.json  the table of the runs that are finished; results.png
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import logging
+
+from mvit_tf.analysis.complexity import complexity
+from mvit_tf.errors import UserError
+from mvit_tf.files import held_file, write_text_atomically
+from mvit_tf.studies import report as reports
+from mvit_tf.studies.runs import Run, execute, plan_runs
+from mvit_tf.studies.study import PRETRAINING, Study
+from mvit_tf.studies.videos import StudyVideos, make_videos, open_videos
+from mvit_tf.training.experiments.experiment import flat_items, load_experiment, merge_overrides
+from mvit_tf.training.loop.fitting import full_disk_told
+
+_LOCK = ".study"
+
+
+def seeds_of(study: Study, count: int | None) -> tuple[int, ...]:
+    """The first seeds of a study, and beyond its own the numbers that follow."""
+    count = len(study.seeds) if count is None else count
+    following = range(max(study.seeds) + 1, max(study.seeds) + 1 + count)
+    return (*study.seeds, *following)[:count]
+
+
+def conduct(
+    study: Study,
+    output: str | os.PathLike,
+    *,
+    data: str | os.PathLike | None = None,
+    num_seeds: int | None = None,
+    params: str = "",
+) -> dict:
+    """Runs what is not finished of a study, and writes its table after each run.
+
+    Args:
+        study: the study.
+        output: folder of everything.
+        data: somebody's own videos, see `open_videos`; None makes the study's.
+        num_seeds: runs of each variant; None is the study's own number.
+        params: keys over those of every run, in the form of --params_override.
+
+    Returns:
+        The report, see `mvit_tf.studies.report.make_report`.
+
+    Raises:
+        UserError: a run failed, the disk is full, or `output` holds another study; nothing that
+            was done is lost.
+    """
+    output = Path(os.path.abspath(output))
+    seeds = seeds_of(study, num_seeds)
+    with full_disk_told(output), _locked(output):
+        _check_same(study, output, data, params)
+        videos = make_videos(study, output / "videos") if data is None else open_videos(data)
+        runs = plan_runs(study, videos, seeds, output, params)
+        costs = _costs(study, videos, params)
+        words = _videos_in_words(study, videos, data)
+
+        def report():
+            results = [result for run in runs if (result := run.result()) is not None]
+            results = reports.without_pretraining(results)
+            return reports.make_report(study, results, costs, videos=words, num_seeds=len(seeds))
+
+        for number, run in enumerate(runs, start=1):
+            if run.result() is None:
+                _say_next(run, number, runs, study)
+                execute(run)
+                _say_result(run)
+                write_report(report(), output)
+        found = report()
+        write_report(found, output)
+    return found
+
+
+def write_report(report: Mapping, output: Path):
+    """Writes results.json, results.md and results.png."""
+    from mvit_tf.studies.picture import plot_study
+
+    write_text_atomically(output / "results.json", reports.to_json(report))
+    write_text_atomically(output / "results.md", reports.to_markdown(report))
+    if any("accuracy" in row for row in report["variants"]):
+        plot_study(report, output / "results.png")
+
+
+def _locked(output: Path):
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        return _held(output)
+    except OSError as error:
+        raise UserError(f"--output={output} cannot be written: {error.strerror}") from error
+
+
+class _held:
+    """`held_file` whose refusal is a `UserError`."""
+
+    def __init__(self, output: Path):
+        self._output = output
+        self._context = held_file(output / _LOCK)
+
+    def __enter__(self):
+        try:
+            self._context.__enter__()
+        except BlockingIOError as error:
+            raise UserError(
+                f"another study is running in {self._output}; wait for it, or choose another "
+                "--output"
+            ) from error
+
+    def __exit__(self, *error):
+        return self._context.__exit__(*error)
+
+
+def _check_same(study: Study, output: Path, data, params: str):
+    """Writes down what is compared, or refuses another study than the folder's."""
+    variants = {
+        name: {
+            **flat_items(load_experiment(study.base, _overrides(study, name, params))),
+            "label_share": getattr(study.variants.get(name), "label_share", 1.0),
+        }
+        for name in [*([PRETRAINING] if study.pretraining else []), *study.variants]
+    }
+    made = {
+        "shapes": dataclasses.asdict(study.shapes),
+        "videos_per_class": dataclasses.asdict(study.videos_per_class),
+    }
+    videos = made if data is None else {"data": os.path.abspath(data)}
+    # As it is read back.
+    now = json.loads(json.dumps({"videos": videos, **variants}))
+    file = output / "study.json"
+    if not file.is_file():
+        write_text_atomically(file, json.dumps(now, indent=2) + "\n")
+        return
+    before = json.loads(file.read_text(encoding="utf-8"))
+    for part in {**before, **now}:
+        there, here = before.get(part, {}), now.get(part, {})
+        for key in {**there, **here}:
+            if there.get(key) != here.get(key):
+                raise UserError(
+                    f"{output} holds another study: {part}: {key} is {there.get(key)!r} there, "
+                    f"{here.get(key)!r} now; choose another --output or take back the change"
+                )
+
+
+def _overrides(study, name, params):
+    return merge_overrides(study.overrides_of(name), params)
+
+
+def _costs(study: Study, videos: StudyVideos, params: str) -> dict[str, dict[str, float]]:
+    costs = {}
+    for name in study.variants:
+        experiment = load_experiment(study.base, _overrides(study, name, params))
+        cost = complexity(experiment.model_config(videos.num_classes))
+        costs[name] = {"gmacs": cost.macs / 1e9, "mparams": cost.params / 1e6}
+    return costs
+
+
+def _videos_in_words(study, videos, data) -> str:
+    what = "moving shapes" if data is None else Path(videos.source).name
+    return f"{what}, {videos.num_classes} classes, {len(videos.train):,} videos to train on"
+
+
+def _say_next(run: Run, number: int, runs: Sequence[Run], study: Study):
+    left = [other for other in runs if other.result() is None]
+    known = [result["seconds"] for other in runs if (result := other.result()) is not None]
+    minutes = sum(known) / len(known) / 60 if known else study.minutes
+    goes_on = " goes on" if run.model_dir.is_dir() else ""
+    logging.info(
+        f"run         {number} of {len(runs)}: {run.name}{goes_on}; about "
+        f"{max(round(minutes * len(left)), 1)} min left in all"
+    )
+
+
+def _say_result(run: Run):
+    result = run.result()
+    scores = [
+        f"{name.replace('_', ' ')} {result[name]:.1%}"
+        for name in ("accuracy", "shuffled")
+        if name in result
+    ]
+    logging.info(
+        f"finished    {run.name}: {', '.join(scores) or 'no labels, no score'}, "
+        f"{result['seconds']} s"
+    )

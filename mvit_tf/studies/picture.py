@@ -1,0 +1,58 @@
+"""A study as a picture: the score of every run, and the paper's numbers beside."""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mvit_tf.analysis.plots import write_figure
+
+_INK = "#1f2933"
+_FAINT = "#d9dee4"
+_COLOURS = {"accuracy": "#2a6fbb", "shuffled": "#e07b39"}
+_LABELS = {"accuracy": "frames in order", "shuffled": "frames shuffled"}
+# Of the rows' distance: runs with shuffled frames lie below those in order.
+_BELOW = 0.22
+
+
+def plot_study(report: Mapping, png_path: str | os.PathLike) -> None:
+    """Draws the runs of each variant as points and their mean as a line; right, the paper.
+
+    Args:
+        report: of `mvit_tf.studies.report.make_report`.
+        png_path: the picture to write.
+    """
+    rows = report["variants"]
+    scores = [name for name in _COLOURS if any(name in row for row in rows)]
+    papers = [name for name in _COLOURS if any(row["published"][name] for row in rows)]
+    figure = Figure(figsize=(10, 1.6 + 0.5 * len(rows)), layout="constrained")
+    here, paper = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    for number, row in enumerate(rows):
+        for name in scores:
+            if name not in row:
+                continue
+            height = number + _BELOW * (len(scores) > 1) * (1 if name == "shuffled" else -1)
+            runs = 100 * np.array(row[name]["runs"])
+            here.plot(runs, [height] * len(runs), "o", color=_COLOURS[name], alpha=0.6)
+            mean = 100 * row[name]["mean"]
+            here.plot([mean, mean], [height - 0.2, height + 0.2], color=_COLOURS[name], linewidth=2)
+        for name in papers:
+            if row["published"][name] is not None:
+                paper.plot(row["published"][name], number, "D", color=_COLOURS[name])
+    for name in scores:
+        here.plot([], [], "o", color=_COLOURS[name], label=_LABELS[name])
+    if len(scores) > 1:
+        here.legend(frameon=False, labelcolor=_INK, loc="best")
+    here.set_yticks(range(len(rows)), [row["variant"].replace("_", " ") for row in rows])
+    here.set_ylim(len(rows) - 0.4, -0.6)
+    titles = (f"{report['title']}: runs and means", f"published: {report['paper']}")
+    for axes, title in zip((here, paper), titles, strict=True):
+        axes.set_title(title, color=_INK, fontsize=9, loc="left", wrap=True)
+        axes.set_xlabel("accuracy, %", color=_INK)
+        axes.grid(color=_FAINT, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_FAINT)
+        axes.tick_params(colors=_INK, length=0)
+    write_figure(figure, png_path)

@@ -1,0 +1,169 @@
+"""The order of a study's runs, what is kept of them, and how it ends; no run is a real one."""
+
+import errno
+import json
+
+import pytest
+
+from mvit_tf.cli import main as cli
+from mvit_tf.errors import UserError
+from mvit_tf.files import held_file
+from mvit_tf.interruption import Interrupted
+from mvit_tf.studies import conduct as module
+from mvit_tf.studies.conduct import conduct, seeds_of
+from mvit_tf.studies.runs import plan_runs
+from mvit_tf.studies.study import PRETRAINING, find_study, load_study
+from mvit_tf.studies.videos import open_videos
+from mvit_tf.training.experiments.experiment import load_experiment
+from tests.studies.toy import without_times, write_study
+from tests.training.tiny import write_videos
+
+ACCURACIES = {("none", 0): 0.5, ("none", 1): 0.6, ("separate", 0): 0.8, ("separate", 1): 0.9}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    for seed, split in enumerate(("train", "test")):
+        write_videos(root / split, videos_per_class=2, seed=seed)
+    return root
+
+
+@pytest.fixture
+def study(tmp_path):
+    return load_study(write_study(tmp_path / "study"))
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Runs as they are executed; each writes made-up scores."""
+    done = []
+
+    def execute(run):
+        done.append((run.variant, run.seed))
+        accuracy = ACCURACIES[run.variant, run.seed]
+        run.model_dir.mkdir(parents=True)
+        for name, score in (("evaluation", accuracy), ("evaluation_shuffled_frames", 0.2)):
+            (run.model_dir / f"{name}.json").write_text(json.dumps({"top1_of_all": score}))
+        run.keep_result(7.4)
+
+    monkeypatch.setattr(module, "execute", execute)
+    return done
+
+
+def failing_at(monkeypatch, executed, number, error):
+    execute = module.execute
+
+    def disturbed(run):
+        if len(executed) == number:
+            raise error
+        execute(run)
+
+    monkeypatch.setattr(module, "execute", disturbed)
+
+
+def test_each_variant_runs_with_each_seed_and_finished_runs_are_kept(
+    study, videos, executed, tmp_path
+):
+    report = conduct(study, tmp_path / "out", data=videos)
+    order = [("none", 0), ("separate", 0), ("none", 1), ("separate", 1)]
+    assert executed == order
+    assert [row["accuracy"]["runs"] for row in report["variants"]] == [[0.5, 0.6], [0.8, 0.9]]
+    assert report["claims"][0]["answer"] == "shows"
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == json.loads(
+        json.dumps(report)
+    )
+    assert conduct(study, tmp_path / "out", data=videos) == report
+    assert executed == order
+    ACCURACIES.update({("none", 2): 0.5, ("separate", 2): 0.7})
+    more = conduct(study, tmp_path / "out", data=videos, num_seeds=3)
+    assert executed[4:] == [("none", 2), ("separate", 2)]
+    assert more["variants"][0]["accuracy"]["runs"] == [0.5, 0.6, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (UserError("none, seed 1: no video"), UserError, "none, seed 1: no video"),
+        (OSError(errno.ENOSPC, "No space left on device"), UserError, "no space in .*out"),
+        (Interrupted(15), Interrupted, "SIGTERM"),
+    ],
+)
+def test_a_stopped_study_goes_on_to_the_same_table(
+    error, raised, message, study, videos, executed, monkeypatch, tmp_path
+):
+    straight = conduct(study, tmp_path / "straight", data=videos)
+    executed.clear()
+    with monkeypatch.context() as patch:
+        failing_at(patch, executed, 2, error)
+        with pytest.raises(raised, match=message):
+            conduct(study, tmp_path / "out", data=videos)
+    so_far = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert so_far["variants"][1]["accuracy"]["runs"] == [0.8]
+    assert so_far["claims"][0]["answer"] == "open"
+    report = conduct(study, tmp_path / "out", data=videos)
+    assert executed == [("none", 0), ("separate", 0), ("none", 1), ("separate", 1)]
+    assert without_times(report) == without_times(straight)
+
+
+def test_another_study_is_refused_in_the_folder(study, videos, executed, tmp_path):
+    conduct(study, tmp_path / "out", data=videos)
+    with pytest.raises(UserError, match="another study: none: train.epochs is 2 there, 3 now"):
+        conduct(study, tmp_path / "out", data=videos, params="train.epochs=3")
+    with pytest.raises(UserError, match="another study: videos: data is .* there, None now"):
+        conduct(study, tmp_path / "out")
+    with (
+        held_file(tmp_path / "out" / ".study"),
+        pytest.raises(UserError, match="another study is running in .*out"),
+    ):
+        conduct(study, tmp_path / "out", data=videos)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--output=.*file cannot be written"):
+        conduct(study, tmp_path / "file", data=videos)
+
+
+def test_seeds_beyond_the_studys_own_are_the_next_numbers(study):
+    assert seeds_of(study, None) == (0, 1)
+    assert seeds_of(study, 1) == (0,)
+    assert seeds_of(study, 4) == (0, 1, 2, 3)
+
+
+def test_runs_of_the_pretraining_study_start_from_that_of_their_seed(videos, tmp_path):
+    study = load_study(find_study("pretraining"))
+    runs = plan_runs(study, open_videos(videos), (0, 1), tmp_path, "train.epochs=2")
+    assert [run.variant for run in runs[:7]] == [PRETRAINING, *study.variants]
+    assert runs[0].evaluations == {} and runs[7].seed == 1
+    experiments = {
+        (run.variant, run.seed): load_experiment(run.config_file, run.overrides) for run in runs
+    }
+    before = experiments[PRETRAINING, 1]
+    assert before.pretraining.method == "maskfeat" and before.data.train == str(videos / "train")
+    tuned = experiments["labels_100_pretrained", 1]
+    assert tuned.model.initial_weights == str(tmp_path / "runs" / PRETRAINING / "seed_1")
+    assert tuned.model.reset_head and (tuned.train.seed, tuned.data.seed) == (1, 1)
+    assert tuned.train.epochs == 2 and tuned.data.validation is None
+    assert experiments["labels_100", 1].model.initial_weights is None
+    few = experiments["labels_10", 1].data.train
+    assert few == experiments["labels_10_pretrained", 1].data.train != str(videos / "train")
+    scored = load_experiment(runs[1].config_file, runs[1].evaluations["accuracy"])
+    assert scored.data.validation == str(videos / "test")
+
+
+def test_the_command_lists_the_studies_and_says_how_to_go_on(
+    study, videos, executed, monkeypatch, tmp_path, capsys
+):
+    assert cli.main(["study"]) == 0
+    listed = capsys.readouterr().out
+    assert "frame_order" in listed and "Table 9" in listed and "All together" in listed
+    assert cli.main(["study", "frame_oder"]) == 2
+    assert "did you mean 'frame_order'?" in capsys.readouterr().err
+    file = str(tmp_path / "study" / "toy.yaml")
+    arguments = ["study", file, "--output", str(tmp_path / "out"), "--data", str(videos)]
+    with monkeypatch.context() as patch:
+        failing_at(patch, executed, 1, Interrupted(15))
+        assert cli.main(arguments) == 143
+    assert "interrupted; the same command goes on: mvit" in capsys.readouterr().err
+    assert cli.main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "| separate | 85.0 ± 7.1 %" in printed.out
+    assert "positions help: shows" in printed.out
