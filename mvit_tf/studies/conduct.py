@@ -8,6 +8,7 @@ lists/                    videos of a share of the labels
 results.md, results.json  the table of the runs that are finished; results.png
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -95,32 +96,20 @@ def write_report(report: Mapping, output: Path):
         plot_study(report, output / "results.png")
 
 
+@contextlib.contextmanager
 def _locked(output: Path):
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        return _held(output)
-    except OSError as error:
-        raise UserError(f"--output={output} cannot be written: {error.strerror}") from error
-
-
-class _held:
-    """`held_file` whose refusal is a `UserError`."""
-
-    def __init__(self, output: Path):
-        self._output = output
-        self._context = held_file(output / _LOCK)
-
-    def __enter__(self):
+    """Makes the folder and keeps every other study out of it meanwhile."""
+    with contextlib.ExitStack() as stack:
         try:
-            self._context.__enter__()
+            output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held_file(output / _LOCK))
         except BlockingIOError as error:
             raise UserError(
-                f"another study is running in {self._output}; wait for it, or choose another "
-                "--output"
+                f"another study is running in {output}; wait for it, or choose another --output"
             ) from error
-
-    def __exit__(self, *error):
-        return self._context.__exit__(*error)
+        except OSError as error:
+            raise UserError(f"--output={output} cannot be written: {error.strerror}") from error
+        yield
 
 
 def _check_same(study: Study, output: Path, data, params: str):

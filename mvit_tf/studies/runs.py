@@ -6,10 +6,11 @@ model directory is.
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mvit_tf.errors import UserError
@@ -119,7 +120,7 @@ def _run(study, videos, name, seed, output, params) -> Run:
     )
 
 
-def execute(run: Run, wait: Callable[[subprocess.Popen], None] | None = None):
+def execute(run: Run):
     """Trains and scores one run to its end, in a process of its own.
 
     The process ends, its step saved, when its standard input does: with this process, however
@@ -127,7 +128,6 @@ def execute(run: Run, wait: Callable[[subprocess.Popen], None] | None = None):
 
     Args:
         run: that is not finished.
-        wait: for the process; by default until it ends.
 
     Raises:
         UserError: it failed; what it said, in a line.
@@ -143,7 +143,9 @@ def execute(run: Run, wait: Callable[[subprocess.Popen], None] | None = None):
     started = time.monotonic()
     with open(run.log_file, "ab") as log:
         process = subprocess.Popen(
+            # -P: a module of the current folder must not come before those of this process.
             [sys.executable, "-P", "-m", _MODULE, json.dumps(job)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_paths())},
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -151,12 +153,17 @@ def execute(run: Run, wait: Callable[[subprocess.Popen], None] | None = None):
             process_group=0,
         )
         try:
-            (wait or subprocess.Popen.wait)(process)
+            process.wait()
         finally:
             _end(process)
     if process.returncode:
         raise UserError(f"{run.name}: {_why(run, process.returncode)}")
     run.keep_result(time.monotonic() - started)
+
+
+def _import_paths() -> list[str]:
+    root = Path(__file__).resolve().parents[2]
+    return list(dict.fromkeys([*(os.path.abspath(path) for path in sys.path if path), str(root)]))
 
 
 def _end(process):

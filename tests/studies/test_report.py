@@ -88,7 +88,7 @@ def test_the_picture_shows_every_run_and_the_papers_numbers(report, tmp_path):
     plot_study(report, tmp_path / "study.png")
     picture = (255 * image.imread(tmp_path / "study.png")[..., :3]).round().astype(int)
     assert picture.shape[1] == 1500
-    left, right = picture[:, :900], picture[:, 900:]
+    left, right = picture[:, :1000], picture[:, 1000:]
     orange = abs(picture - [0xE0, 0x7B, 0x39]).max(axis=-1) < 8
     blue_right = abs(right - [0x2A, 0x6F, 0xBB]).max(axis=-1) < 8
     assert orange[:, : left.shape[1]].any() and blue_right.any()

@@ -72,13 +72,13 @@ def test_every_run_has_a_model_directory_and_a_score(straight):
 
 def test_stopped_and_killed_it_goes_on_to_the_same_table(straight, study, tmp_path):
     expected = straight[1]
-    # Ctrl-C, once the second run has a checkpoint: it ends saved, and the first is kept.
+    # Stopped, once the second run has a checkpoint: it ends saved, and the first is kept.
     process = start(study, tmp_path)
     second = tmp_path / "runs" / "separate" / "seed_0"
     wait_for(lambda: checkpoints(second), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     _, said = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert "interrupted; the same command goes on: mvit study" in own_words(said)
     assert "Traceback" not in said
     first = (tmp_path / "runs" / "none" / "seed_0.json").stat().st_mtime_ns

@@ -120,7 +120,10 @@ def test_overrides_are_merged_and_the_later_one_counts():
         ({"title": None}, "title is missing"),
         ({"variants": {}}, "variants must be one or more"),
         ({"variants": {"a": {"parms": "x"}}}, "variants.a: unknown key 'parms'; did you mean"),
-        ({"variants": {"a": {"params": "train.epoch=1"}}}, "a: .*unknown key 'train.epoch'"),
+        (
+            {"variants": {"a": {"params": "train.epoch=1"}}, "claims": []},
+            "a: .*unknown key 'train.epoch'",
+        ),
         ({"variants": {"a": {"label_share": 0}}}, "variants.a: label_share=0.* greater than 0"),
         ({"variants": {"a": {"pretrained": True}}}, "no section pretraining"),
         ({"claims": [{"says": "x", "greater": "none", "less": "jont"}]}, "no variant 'jont'"),
