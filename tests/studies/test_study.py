@@ -56,13 +56,13 @@ def test_all_studies_take_less_than_six_hours_and_no_run_more_than_four_minutes(
         for name, variant in study.variants.items():
             experiment = load_experiment(study.base, study.overrides_of(name))
             clips = experiment.train.epochs * variant.label_share * 16 * 40
-            assert clips * complexity(experiment.model_config(16)).macs < 1.3e12
+            assert clips * complexity(experiment.model_config(16)).macs < 0.9e12
 
 
 def test_the_vit_of_frame_order_costs_what_the_mvit_does():
     _, experiments = experiments_of("frame_order")
     macs = {name: complexity(e.model_config(16)).macs for name, e in experiments.items()}
-    assert macs["mvit"] == pytest.approx(49.8e6, rel=0.01)
+    assert macs["mvit"] == pytest.approx(49.0e6, rel=0.01)
     assert macs["vit"] == pytest.approx(53.3e6, rel=0.01)
     vit = experiments["vit"].model_config(16)
     assert len(vit.depths) == 1 and not any(block.has_key_pooling for block in vit.blocks())
