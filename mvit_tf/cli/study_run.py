@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 
-from mvit_tf.cli.startup import end_process, interrupted_by, quiet_tensorflow, run_cli
+from mvit_tf.cli.startup import interrupted_by, quiet_tensorflow, run_cli, run_program
 from mvit_tf.interruption import STOP_SIGNALS
 
 
@@ -44,4 +44,4 @@ def _end_with_input():
 
 
 if __name__ == "__main__":
-    end_process(main())
+    run_program(main)

@@ -120,6 +120,23 @@ class MovingShapes:
         return 2 * math.ceil(self.radius[1]) + 5
 
 
+# 16 classes of direction and speed, among shapes and a camera whose motion tells nothing; clips of
+# 8 frames, 2 apart, see about two lives of each shape.
+HARD_SHAPES = MovingShapes(
+    height=48,
+    width=48,
+    num_frames=24,
+    num_shapes=8,
+    lifetime=8,
+    speed=(0.8, 1.2),
+    radius=(3.0, 5.0),
+    fast_speed=(2.2, 3.0),
+    still_shapes=2,
+    wandering_shapes=2,
+    camera_drift=0.4,
+)
+
+
 def write_moving_shapes(
     root, *, videos_per_class, seed, shapes=MovingShapes(), num_workers=None, progress=None
 ):

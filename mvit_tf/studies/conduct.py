@@ -58,9 +58,11 @@ def conduct(
         The report, see `mvit_tf.studies.report.make_report`.
 
     Raises:
-        UserError: a run failed, the disk is full, or `output` holds another study; nothing that
-            was done is lost.
+        UserError: a run failed, the disk is full, `output` holds another study, or the study
+            makes no videos and none are given; nothing that was done is lost.
     """
+    if study.own_videos and data is None:
+        raise UserError(f"the study {study.name} makes no videos; give yours by --data")
     output = Path(os.path.abspath(output))
     seeds = seeds_of(study, num_seeds)
     with full_disk_told(output), _locked(output):

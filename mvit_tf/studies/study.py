@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from mvit_tf.data.moving_shapes import MovingShapes
+from mvit_tf.data.moving_shapes import HARD_SHAPES, MovingShapes
 from mvit_tf.errors import UserError, did_you_mean
 from mvit_tf.training.experiments.experiment import load_experiment, merge_overrides
 from mvit_tf.training.experiments.files import package_configs
@@ -83,8 +83,8 @@ class Pretraining:
 class VideosPerClass:
     """Videos to make of each class, to train on and to be scored on."""
 
-    train: Count
-    test: Count
+    train: Count = 40
+    test: Count = 40
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,8 +100,9 @@ class Study:
         minutes: of a run, on two processors.
         seeds: of the runs of each variant.
         shuffled: whether each run is scored with shuffled frames too.
+        own_videos: whether it is of somebody's own videos and makes none.
         videos_per_class: to make where the videos are not given.
-        shapes: what they show.
+        shapes: what they show; keys of the file are over those of `HARD_SHAPES`.
         variants: by name, in the order of the table.
         claims: about them.
         pretraining: that some of them start from, or None.
@@ -115,6 +116,7 @@ class Study:
     minutes: float
     seeds: tuple[int, ...]
     shuffled: bool
+    own_videos: bool
     videos_per_class: VideosPerClass
     shapes: MovingShapes
     variants: Mapping[str, Variant]
@@ -163,7 +165,7 @@ def load_study(path: Path) -> Study:
     """
     values = read_yaml(path, ())
     _check_keys(values, _KEYS, f"{path}:")
-    for key in ("title", "paper", "base", "minutes", "seeds", "videos_per_class", "variants"):
+    for key in ("title", "paper", "base", "minutes", "seeds", "variants"):
         if values.get(key) is None:
             raise UserError(f"{path}: {key} is missing")
     _check_plain_values(values, path)
@@ -182,9 +184,10 @@ def load_study(path: Path) -> Study:
         params=values.get("params") or "",
         minutes=float(values["minutes"]),
         seeds=tuple(values["seeds"]),
-        shuffled=bool(values.get("shuffled", False)),
+        shuffled=values.get("shuffled", False),
+        own_videos=values.get("own_videos", False),
         videos_per_class=_made(
-            VideosPerClass, values["videos_per_class"], f"{path}: videos_per_class:"
+            VideosPerClass, values.get("videos_per_class"), f"{path}: videos_per_class:"
         ),
         shapes=_shapes(shapes, f"{path}: shapes:"),
         variants=variants,
@@ -205,13 +208,18 @@ def _check_plain_values(values, path):
         raise UserError(f"{path}: seeds must be one or more whole numbers from 0 on, got {seeds}")
     if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes > 0:
         raise UserError(f"{path}: minutes must be a number above 0, got {minutes!r}")
+    for key in ("shuffled", "own_videos"):
+        if not isinstance(values.get(key, False), bool):
+            raise UserError(f"{path}: {key} must be true or false, got {values[key]!r}")
     if not isinstance(values.get("params") or "", str):
         raise UserError(f"{path}: params must be text, got {values['params']!r}")
 
 
 def _shapes(values, where) -> MovingShapes:
     try:
-        return MovingShapes(**{key: _tuple(value) for key, value in values.items()})
+        return dataclasses.replace(
+            HARD_SHAPES, **{key: _tuple(value) for key, value in values.items()}
+        )
     except UserError as error:
         raise UserError(f"{where} {error}") from error
 
