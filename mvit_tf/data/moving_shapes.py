@@ -132,8 +132,8 @@ HARD_SHAPES = MovingShapes(
     radius=(3.0, 5.0),
     fast_speed=(2.2, 3.0),
     still_shapes=2,
-    wandering_shapes=2,
-    camera_drift=0.4,
+    wandering_shapes=4,
+    camera_drift=0.8,
 )
 
 
