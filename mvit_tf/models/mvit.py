@@ -1,10 +1,7 @@
 """The model: a functional Keras model that holds its config."""
 
-import os
-
 import keras
 
-from mvit_tf import weights_file
 from mvit_tf.data.preprocessing import Preprocessing
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.layers.dense import Dense
@@ -13,10 +10,11 @@ from mvit_tf.layers.normalization import LayerNormalization
 from mvit_tf.layers.readout import Readout
 from mvit_tf.models.config import MViTConfig
 from mvit_tf.models.encoder import embed_frames, encode_tokens
+from mvit_tf.models.whole_weights import WholeWeights
 
 
 @keras.saving.register_keras_serializable(package="mvit_tf")
-class MViT(keras.Model):
+class MViT(WholeWeights, keras.Model):
     """Multiscale Vision Transformer (MViT, arXiv 2104.11227; MViTv2, arXiv 2112.01526).
 
     A functional model: it saves to `.keras` and loads again with its config, exports and compiles
@@ -91,7 +89,6 @@ class MViT(keras.Model):
         self.sampling = sampling
         self.class_names = class_names and tuple(class_names)
         self.multi_label = multi_label
-        self.conversion_report = None
 
     @property
     def preprocessing(self):
@@ -128,31 +125,6 @@ class MViT(keras.Model):
         from mvit_tf.export.predictor import ModelPredictor
 
         return ModelPredictor(self, **options).predict_videos(paths)
-
-    def save_weights(self, filepath, overwrite=True, **options):
-        """As Keras', with a table of contents in `.weights.h5` files."""
-        if options or not overwrite or not os.fspath(filepath).endswith(weights_file.SUFFIX):
-            super().save_weights(filepath, overwrite=overwrite, **options)
-        else:
-            weights_file.save_weights_file(self, filepath)
-
-    def load_weights(self, filepath, skip_mismatch=False, head="load", **options):
-        """As Keras', but of `.weights.h5` files whole or not at all.
-
-        Args:
-            filepath, skip_mismatch, **options: of `keras.Model.load_weights`.
-            head: "load"; "fresh" leaves the model's head as it is; "auto" does so where the
-                numbers of classes differ. Of a pre-training (MaskFeat) both take the encoder, and
-                `conversion_report` says what was left out.
-
-        Raises:
-            UserError: the file does not hold just this model's weights, finite ones; the model
-                is as it was.
-        """
-        if options or skip_mismatch or not os.fspath(filepath).endswith(weights_file.SUFFIX):
-            super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
-        else:
-            self.conversion_report = weights_file.load_weights_file(self, filepath, head=head)
 
     def save_to_preset(self, directory):
         """Writes the model as a preset, a folder in KerasHub's layout.

@@ -1,11 +1,8 @@
 """MaskFeat: an MViT that predicts the gradients of what it is not shown (arXiv 2112.09133)."""
 
-import os
-
 import keras
 from keras import ops
 
-from mvit_tf import weights_file
 from mvit_tf.layers.dense import Dense
 from mvit_tf.layers.embeddings import stretch_mask
 from mvit_tf.layers.initializers import kernel_initializer
@@ -13,11 +10,12 @@ from mvit_tf.layers.normalization import LayerNormalization
 from mvit_tf.layers.readout import GridTokens
 from mvit_tf.models.config import MViTConfig
 from mvit_tf.models.encoder import embed_frames, encode_tokens
+from mvit_tf.models.whole_weights import WholeWeights
 from mvit_tf.pretraining.geometry import mask_window, prediction_grid
 
 
 @keras.saving.register_keras_serializable(package="mvit_tf")
-class MaskFeat(keras.Model):
+class MaskFeat(WholeWeights, keras.Model):
     """The encoder of an `MViT` with a mask token before it and a linear prediction after it.
 
     A functional model of the layers of an `MViT`, whose names, up to the last block, are the
@@ -71,25 +69,6 @@ class MaskFeat(keras.Model):
         self.predicted = predicted
         self.remat = remat
         self._dtype = dtype
-
-    def save_weights(self, filepath, overwrite=True, **options):
-        """As Keras', with a table of contents in `.weights.h5` files."""
-        if options or not overwrite or not os.fspath(filepath).endswith(weights_file.SUFFIX):
-            super().save_weights(filepath, overwrite=overwrite, **options)
-        else:
-            weights_file.save_weights_file(self, filepath)
-
-    def load_weights(self, filepath, skip_mismatch=False, **options):
-        """As Keras', but of `.weights.h5` files whole or not at all.
-
-        Raises:
-            UserError: the file does not hold just this model's weights, finite ones; the model
-                is as it was.
-        """
-        if options or skip_mismatch or not os.fspath(filepath).endswith(weights_file.SUFFIX):
-            super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
-        else:
-            weights_file.load_weights_file(self, filepath)
 
     def get_config(self):
         return {
