@@ -71,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images in place of videos, as an image model is trained on",
     )
     parser.add_argument(
+        "--unlabelled",
+        action="store_true",
+        help="videos for a pre-training: a folder with videos at any depth, a list of paths, or a "
+        "labelled set whose labels are left",
+    )
+    parser.add_argument(
         "--clip_seconds",
         type=_seconds,
         metavar="S",
@@ -205,6 +211,8 @@ def check_file(path: str, images: bool = False):
 
 def _load(arguments, mistakes):
     """Side of the split -> VideoList."""
+    if arguments.unlabelled:
+        return {"train": _load_unlabelled(arguments)}
     from mvit_tf.data.lists.class_names import load_label_map
     from mvit_tf.data.lists.video_list import load_video_list
 
@@ -230,6 +238,22 @@ def _load(arguments, mistakes):
     elif arguments.validation_split is not None:
         raise UserError("--validation_split needs --validation, the list that it is of")
     return lists
+
+
+def _load_unlabelled(arguments):
+    from mvit_tf.data.lists.unlabelled import load_unlabelled_videos
+
+    for flag in ("validation", "validation_split", "label_map", "multi_label", "images"):
+        if getattr(arguments, flag):
+            raise UserError(f"--{flag} goes with labels, and --unlabelled leaves them; take one")
+    return load_unlabelled_videos(
+        arguments.source,
+        root=arguments.root,
+        separator=arguments.separator,
+        split=arguments.train_split,
+        group_by=arguments.group_by,
+        nested=arguments.nested,
+    )
 
 
 def _decode_all(paths, count, images):
@@ -284,11 +308,12 @@ def _findings(source, lists, alike):
     train, validation = lists["train"], lists.get("validation")
     mistakes = []
     warnings = [note for videos in lists.values() for note in videos.notes]
-    warnings += data_checks.class_warnings(train)
-    try:
-        data_checks.refuse_one_class(train, source)
-    except UserError as error:
-        mistakes.append(str(error))
+    if train.num_classes:
+        warnings += data_checks.class_warnings(train)
+        try:
+            data_checks.refuse_one_class(train, source)
+        except UserError as error:
+            mistakes.append(str(error))
     warnings += [f"the same: {' = '.join(same)}" for same in copies(train.paths)]
     if validation is not None:
         mistakes += data_checks.on_both_sides(train, validation)
@@ -322,12 +347,13 @@ def _tables(lists, files, passed_over):
         for file in files
         if file.outcome != "ok"
     )
+    balances = [(side, balance(videos)) for side, videos in lists.items() if videos.num_classes]
     outcomes = collections.Counter(file.outcome for file in files).most_common()
     tables = (
         (("outcome", "video", "readable", "reason"), failures),
         (("passed over", "reason"), passed_over),
         (("property", "values"), _properties(files)),
-        (("side", "classes"), [(side, balance(videos)) for side, videos in lists.items()]),
+        (("side", "classes"), balances),
         (("outcome", "videos"), [(outcome, f"{count:,}") for outcome, count in outcomes]),
     )
     numbers = ("readable", "videos")

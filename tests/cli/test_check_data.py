@@ -61,6 +61,25 @@ def test_bad_videos_are_named_with_the_reason(folder, tmp_path, capsys):
     assert len(printed.err.splitlines()) == 1
 
 
+def test_videos_without_labels_are_looked_at_like_a_pretrainings(folder, tmp_path, capsys):
+    shutil.move(folder / "b/three.mp4", folder / "three.mp4")
+    assert main(["check-data", str(folder), "--unlabelled"]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1].split() == ["ok", "3"] and "class" not in said
+    lines = tmp_path / "list.txt"
+    lines.write_text("videos/three.mp4\nvideos/none.mp4\n")
+    assert main(["check-data", str(lines), "--unlabelled"]) == 2
+    printed = capsys.readouterr()
+    assert "missing" in printed.out and "none.mp4" in printed.out
+    for mistake, said in (
+        ([str(tmp_path / "nowhere")], "no such folder or file; give a folder of videos, or a list"),
+        ([str(folder), "--multi_label"], "--multi_label goes with labels"),
+    ):
+        assert main(["check-data", *mistake, "--unlabelled"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+
+
 def test_a_missing_folder_is_one_line(tmp_path, capsys):
     assert main(["check-data", str(tmp_path / "nowhere")]) == 2
     printed = capsys.readouterr()

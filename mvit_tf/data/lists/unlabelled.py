@@ -42,6 +42,8 @@ def load_unlabelled_videos(source, *, root=None, split=None, **options):
         videos = _of_folder(source)
     elif plain and is_file(source):
         videos = _of_paths(source, root)
+    elif plain:
+        raise UserError(f"{source}: no such folder or file; give a folder of videos, or a list")
     else:
         videos = None
     if videos is not None and split is not None:
