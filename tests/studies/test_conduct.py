@@ -122,6 +122,13 @@ def test_another_study_is_refused_in_the_folder(study, videos, executed, tmp_pat
         conduct(study, tmp_path / "file", data=videos)
 
 
+def test_a_study_of_ones_own_videos_makes_none(tmp_path):
+    study = load_study(find_study("pretraining_own_videos"))
+    with pytest.raises(UserError, match="pretraining_own_videos makes no videos; give yours by"):
+        conduct(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_seeds_beyond_the_studys_own_are_the_next_numbers(study):
     assert seeds_of(study, None) == (0, 1)
     assert seeds_of(study, 1) == (0,)

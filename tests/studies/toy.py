@@ -8,7 +8,7 @@ minutes: 0.2
 seeds: [0, 1]
 shuffled: true
 videos_per_class: {train: 3, test: 1}
-shapes: {height: 48, width: 48, num_frames: 16}
+shapes: {num_frames: 16, fast_speed: null}
 variants:
   none:
     params: model.overrides.positions=none
