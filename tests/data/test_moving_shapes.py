@@ -7,6 +7,7 @@ import pytest
 from mvit_tf.data.lists.video_list import load_video_list
 from mvit_tf.data.moving_shapes import (
     DIRECTIONS,
+    HARD_SHAPES,
     MovingShapes,
     render,
     render_with_masks,
@@ -16,16 +17,6 @@ from mvit_tf.data.video.decoding import open_video
 from mvit_tf.errors import UserError
 
 SMALL = MovingShapes(height=32, width=32, num_frames=18, num_shapes=3, radius=(2.0, 3.0))
-HARD = MovingShapes(
-    height=48,
-    width=48,
-    num_frames=20,
-    speed=(1.0, 1.4),
-    fast_speed=(2.6, 3.2),
-    still_shapes=2,
-    wandering_shapes=2,
-    camera_drift=0.8,
-)
 
 
 def rng(*key):
@@ -104,8 +95,8 @@ def test_the_default_videos_are_those_of_before():
 
 
 def test_speed_is_a_class_where_there_are_two():
-    assert HARD.class_names[:2] == ("right_slow", "up_right_slow")
-    assert HARD.class_names[8:] == tuple(f"{name}_fast" for name in DIRECTIONS)
+    assert HARD_SHAPES.class_names[:2] == ("right_slow", "up_right_slow")
+    assert HARD_SHAPES.class_names[8:] == tuple(f"{name}_fast" for name in DIRECTIONS)
     options = {"num_frames": 6, "num_shapes": 1, "lifetime": 64, "texture_contrast": 0.1}
     shapes = MovingShapes(**options, speed=(1.0, 1.0), fast_speed=(3.0, 3.0))
     for label, right in {0: 1, 8: 3, 4: -1, 12: -3}.items():
@@ -143,8 +134,9 @@ def test_a_drifting_camera_moves_background_and_shapes_alike():
             found.add(min(fits, key=fits.get))
         ys, xs = zip(*found, strict=True)
         assert max(ys) - min(ys) <= 1 and max(xs) - min(xs) <= 1  # rounded, it is constant
-    first = render(3, HARD, rng(1))[0].astype(int)
-    assert np.abs(first - render(3, dataclasses.replace(HARD, camera_drift=0.0), rng(1))[0]).any()
+    first = render(3, HARD_SHAPES, rng(1))[0].astype(int)
+    steady = dataclasses.replace(HARD_SHAPES, camera_drift=0.0)
+    assert np.abs(first - render(3, steady, rng(1))[0]).any()
 
 
 def histograms(frames):
@@ -155,7 +147,7 @@ def histograms(frames):
 
 def test_neither_colours_nor_single_frames_tell_the_hard_classes():
     labels = np.tile(np.arange(16), 20)
-    videos = np.stack([render(label, HARD, rng(7, number)) for number, label in enumerate(labels)])
+    videos = np.stack([render(label, HARD_SHAPES, rng(7, n)) for n, label in enumerate(labels)])
     train, test = slice(0, 224), slice(224, 320)
     # Nearest neighbour by the colours of whole videos, and a linear classifier of one frame.
     colours = np.stack([histograms(video).sum(axis=0) for video in videos])
@@ -173,7 +165,7 @@ def test_neither_colours_nor_single_frames_tell_the_hard_classes():
 
 def test_motion_tells_the_hard_classes():
     """Of both speeds, behind clutter, to an observer who knows the two ranges of speed."""
-    shapes = dataclasses.replace(HARD, camera_drift=0.0, num_frames=32)
+    shapes = dataclasses.replace(HARD_SHAPES, camera_drift=0.0, num_frames=32)
     right = 0
     for number in range(96):
         frames = render(number % 16, shapes, rng(8, number))
