@@ -136,6 +136,7 @@ def _claim(verdict: Verdict) -> dict:
         "spread": verdict.spread,
         "published": verdict.published,
         "answer": verdict.answer,
+        "apart": verdict.apart,
         "in_words": verdict.in_words(),
     }
 

@@ -45,6 +45,8 @@ class Verdict:
         answer: "shows" where the difference is more than the spread, "the other way round" where
             it is less than minus the spread, "does not show" between them; "open" without a
             spread.
+        apart: whether every run of `claim.greater` scores more than every run of `claim.less`,
+            which one run far below the others of its variant does not change, unlike the spread.
     """
 
     claim: Claim
@@ -52,6 +54,7 @@ class Verdict:
     spread: float | None
     published: float | None
     answer: str
+    apart: bool = False
 
     def in_words(self) -> str:
         """One line, scores in points of a hundred."""
@@ -67,6 +70,8 @@ class Verdict:
             f"{said}; {100 * self.difference:+.1f} points of "
             f"{self.claim.score.replace('_', ' ')}, {how[self.answer]} of {100 * self.spread:.1f}"
         )
+        if self.apart and self.answer == DOES_NOT:
+            line += f", but every run of {self.claim.greater} above all of {self.claim.less}"
         if self.published is not None:
             line += f" (published: {100 * self.published:+.1f})"
         return line
@@ -94,4 +99,5 @@ def judge(
     answer = SHOWS if difference > 0 else REVERSED
     if abs(difference) <= spread:
         answer = DOES_NOT
-    return Verdict(claim, difference, spread, paper, answer)
+    apart = min(scores[claim.greater]) > max(scores[claim.less])
+    return Verdict(claim, difference, spread, paper, answer, apart)

@@ -48,5 +48,10 @@ def test_a_verdict_is_one_line_with_its_numbers():
     )
     line = verdict([0.6, 0.7, 0.8], [0.65, 0.65, 0.65], (None, 0.7)).in_words()
     assert line == "A beats B: does not show; +5.0 points of accuracy, within the spread of 10.0"
+    line = verdict([0.72, 0.71, 0.72], [0.66, 0.64, 0.35]).in_words()
+    assert line == (
+        "A beats B: does not show; +16.7 points of accuracy, within the spread of 17.4, but every "
+        "run of a above all of b (published: +1.4)"
+    )
     line = verdict([0.5], [0.4]).in_words()
     assert line == "A beats B: open; it takes two runs or more of each"
