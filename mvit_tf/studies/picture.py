@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mvit_tf.analysis.plots import write_figure
 
@@ -50,6 +51,7 @@ def plot_study(report: Mapping, png_path: str | os.PathLike) -> None:
     for axes, title in zip((here, paper), titles, strict=True):
         axes.set_title(title, color=_INK, fontsize=9, loc="left", wrap=True)
         axes.set_xlabel("accuracy, %", color=_INK)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(color=_FAINT, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
