@@ -19,14 +19,13 @@ import contextlib
 import itertools
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks import cases, decoding, inputs, models, report, serve_load
 from benchmarks.implementations import NAMES, find_implementation
 from mvit_tf.cli.arguments import list_of, one_of, positive_int
-from mvit_tf.cli.startup import quiet_tensorflow, run_cli
+from mvit_tf.cli.startup import quiet_tensorflow, run_cli, run_program
 
 _PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -199,4 +198,4 @@ def run(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)
