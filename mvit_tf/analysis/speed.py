@@ -7,12 +7,13 @@ of the memory belongs to the process, and one that runs out of memory takes noth
 import contextlib
 import dataclasses
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+
+from mvit_tf.module_process import module_command, module_environment
 
 MODES = ("forward", "train")
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -87,8 +88,8 @@ def measure(setting: Setting, steps: int) -> Measurement:
     """
     job = json.dumps([dataclasses.asdict(setting), steps])
     ended = subprocess.run(
-        [sys.executable, "-m", __name__, job],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        module_command(__name__, job),
+        env=module_environment(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3"),
         capture_output=True,
         text=True,
     )

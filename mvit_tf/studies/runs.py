@@ -6,9 +6,7 @@ model directory is.
 
 import dataclasses
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_text_atomically
 from mvit_tf.interruption import STOP_SIGNALS
+from mvit_tf.module_process import module_command, module_environment
 from mvit_tf.studies.study import PRETRAINING, Study
 from mvit_tf.studies.videos import StudyVideos
 from mvit_tf.training.experiments.experiment import merge_overrides
@@ -143,9 +142,8 @@ def execute(run: Run):
     started = time.monotonic()
     with open(run.log_file, "ab") as log:
         process = subprocess.Popen(
-            # -P: a module of the current folder must not come before those of this process.
-            [sys.executable, "-P", "-m", _MODULE, json.dumps(job)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_paths())},
+            module_command(_MODULE, json.dumps(job)),
+            env=module_environment(),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -159,11 +157,6 @@ def execute(run: Run):
     if process.returncode:
         raise UserError(f"{run.name}: {_why(run, process.returncode)}")
     run.keep_result(time.monotonic() - started)
-
-
-def _import_paths() -> list[str]:
-    root = Path(__file__).resolve().parents[2]
-    return list(dict.fromkeys([*(os.path.abspath(path) for path in sys.path if path), str(root)]))
 
 
 def _end(process):

@@ -10,7 +10,6 @@ shares one pipe, which a killed worker can leave locked.
 
 import contextlib
 import os
-import pathlib
 import pickle
 import signal
 import struct
@@ -23,6 +22,7 @@ import numpy as np
 
 from mvit_tf.data.video.decoding import DecodeError
 from mvit_tf.errors import UserError
+from mvit_tf.module_process import module_command, module_environment
 
 _SIZE = struct.Struct("<Q")
 # Room for frames in a worker's pipe, which has 64 KiB otherwise. Linux gives a user 64 MiB in all.
@@ -159,20 +159,12 @@ class _Worker:
         self.videos = 0
         self.idle = True
         self._timed_out = False
-        root = str(pathlib.Path(__file__).resolve().parents[3])
-        paths = [*(os.path.abspath(entry) for entry in sys.path if entry), root]
         self._process = subprocess.Popen(
-            # -P: a module of the current folder must not come before those of this process.
-            [sys.executable, "-P", "-m", __name__],
+            module_command(__name__),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-                # NumPy would start a thread for each processor in each worker.
-                "OPENBLAS_NUM_THREADS": "1",
-                "OMP_NUM_THREADS": "1",
-            },
+            # NumPy would start a thread for each processor in each worker.
+            env=module_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
             # Ctrl-C is for the training process, which ends its workers.
             start_new_session=True,
         )
