@@ -74,7 +74,6 @@ def conduct(
 
         def report():
             results = [result for run in runs if (result := run.result()) is not None]
-            results = reports.without_pretraining(results)
             return reports.make_report(study, results, costs, videos=words, num_seeds=len(seeds))
 
         for number, run in enumerate(runs, start=1):

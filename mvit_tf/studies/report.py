@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from mvit_tf.studies.study import PRETRAINING, Study
+from mvit_tf.studies.study import Study
 from mvit_tf.studies.verdict import Verdict, judge, summarise
 
 _TITLES = {"accuracy": "accuracy", "shuffled": "frames shuffled", "cost_of_shuffling": "difference"}
@@ -165,8 +165,3 @@ def _score(score) -> str:
 
 def _line(cells) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def without_pretraining(results: Sequence[Mapping]) -> list[Mapping]:
-    """The results that have a score."""
-    return [result for result in results if result["variant"] != PRETRAINING]

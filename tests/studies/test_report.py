@@ -63,6 +63,15 @@ def test_the_same_as_json(report):
     assert claim["difference"] == pytest.approx(0.3) and claim["spread"] == pytest.approx(0.1)
 
 
+def test_a_pretraining_has_no_row_but_its_seconds(tmp_path):
+    study = load_study(write_study(tmp_path))
+    before = {"variant": "pretraining", "seed": 0, "seconds": 240}
+    made = [before, *results(none=[(0.5, 0.2)])]
+    report = make_report(study, made, COSTS, videos="toys", num_seeds=2)
+    assert [row["variant"] for row in report["variants"]] == ["none", "separate"]
+    assert [run["seconds"] for run in report["seconds"]] == [240, 60]
+
+
 def test_runs_that_are_missing_leave_the_claim_open(tmp_path):
     study = load_study(write_study(tmp_path))
     report = make_report(study, results(none=[(0.5, 0.2)]), COSTS, videos="toys", num_seeds=2)
