@@ -276,6 +276,12 @@ class WeightsFile:
                 f"{self.path} is of a pre-training, which has no head: take its encoder and keep "
                 'the new head: head="fresh", in an experiment model.reset_head=true'
             )
+        if _MASK_TOKEN in wanted and _MASK_TOKEN not in held:
+            return (
+                f"{self.path} is of a classifier, and no pre-training starts from one: start from "
+                "random weights (in an experiment model.initial_weights=null) or from another "
+                "pre-training"
+            )
         parts = []
         if self.config and _config_of(model):
             parts += _config_differences(self.config, _config_of(model))

@@ -127,13 +127,11 @@ def _settings(arguments):
     if (arguments.model is None) == (arguments.config is None):
         raise UserError("give a MODEL, or an experiment by --config")
     if arguments.config is None:
-        from mvit_tf.models.registry import get_config
-
         if arguments.params_override:
             raise UserError("--params_override goes with --config")
         settings = {
             "name": arguments.model,
-            "config": get_config(arguments.model),
+            "config": _model_config(arguments.model),
             "batch": None,
             "epochs": None,
             "repeats": 1,
@@ -173,6 +171,15 @@ def _settings(arguments):
     settings["batch"] = arguments.batch or settings["batch"]
     settings["epochs"] = arguments.epochs or settings["epochs"]
     return settings
+
+
+def _model_config(name):
+    from mvit_tf.models.registry import get_config
+    from mvit_tf.training.experiments.files import package_configs
+
+    if name.removesuffix(".yaml") in package_configs():
+        raise UserError(f"{name} is an experiment, no model; give it as --config {name}")
+    return get_config(name)
 
 
 def _frozen_by(train):

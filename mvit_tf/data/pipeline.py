@@ -61,9 +61,10 @@ def steps_per_epoch(video_list, batch_size, repeated_augmentation=1):
         )
     steps = len(video_list) // videos_per_batch
     if not steps:
+        number = len(video_list)
         raise UserError(
-            f"{len(video_list)} videos are fewer than one batch of {videos_per_batch}; "
-            "add videos or take a smaller batch"
+            f"{number} {'video is' if number == 1 else 'videos are'} fewer than one batch of "
+            f"{videos_per_batch}; add videos or take a smaller batch (train.batch_size)"
         )
     return steps
 

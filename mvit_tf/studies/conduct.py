@@ -9,8 +9,6 @@ results.md, results.json  the table of the runs that are finished; results.png
 """
 
 import contextlib
-import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +19,11 @@ from mvit_tf.analysis.complexity import complexity
 from mvit_tf.errors import UserError
 from mvit_tf.files import held_file, write_text_atomically
 from mvit_tf.studies import report as reports
+from mvit_tf.studies.compared import check_folder, check_runs
 from mvit_tf.studies.runs import Run, execute, plan_runs
-from mvit_tf.studies.study import PRETRAINING, Study
-from mvit_tf.studies.videos import StudyVideos, make_videos, open_videos
-from mvit_tf.training.experiments.experiment import flat_items, load_experiment, merge_overrides
+from mvit_tf.studies.study import Study, check_free_keys
+from mvit_tf.studies.videos import StudyVideos, make_videos, open_videos, warn_of_both_sides
+from mvit_tf.training.experiments.experiment import load_experiment, merge_overrides
 from mvit_tf.training.loop.fitting import full_disk_told
 
 _LOCK = ".study"
@@ -58,19 +57,26 @@ def conduct(
         The report, see `mvit_tf.studies.report.make_report`.
 
     Raises:
-        UserError: a run failed, the disk is full, `output` holds another study, or the study
-            makes no videos and none are given; nothing that was done is lost.
+        UserError: a run failed, the disk is full, `output` holds another study or what is none,
+            `params` sets what the study sets for each run, there are too few videos for a run, or
+            the study makes none and none are given; nothing that was done is lost.
     """
+    check_free_keys(params, "--params_override")
     if study.own_videos and data is None:
         raise UserError(f"the study {study.name} makes no videos; give yours by --data")
     output = Path(os.path.abspath(output))
     seeds = seeds_of(study, num_seeds)
     with full_disk_told(output), _locked(output):
-        _check_same(study, output, data, params)
-        videos = make_videos(study, output / "videos") if data is None else open_videos(data)
+        videos = None if data is None else open_videos(data)
+        check_folder(output, study, videos, params)
+        if videos is None:
+            videos = make_videos(study, output / "videos")
+        else:
+            warn_of_both_sides(videos)
         runs = plan_runs(study, videos, seeds, output, params)
+        check_runs(runs, videos)
         costs = _costs(study, videos, params)
-        words = _videos_in_words(study, videos, data)
+        words = _in_words(videos, data, params)
 
         def report():
             results = [result for run in runs if (result := run.result()) is not None]
@@ -100,6 +106,8 @@ def write_report(report: Mapping, output: Path):
 @contextlib.contextmanager
 def _locked(output: Path):
     """Makes the folder and keeps every other study out of it meanwhile."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output={output} is a file")
     with contextlib.ExitStack() as stack:
         try:
             output.mkdir(parents=True, exist_ok=True)
@@ -113,53 +121,20 @@ def _locked(output: Path):
         yield
 
 
-def _check_same(study: Study, output: Path, data, params: str):
-    """Writes down what is compared, or refuses another study than the folder's."""
-    variants = {
-        name: {
-            **flat_items(load_experiment(study.base, _overrides(study, name, params))),
-            "label_share": getattr(study.variants.get(name), "label_share", 1.0),
-        }
-        for name in [*([PRETRAINING] if study.pretraining else []), *study.variants]
-    }
-    made = {
-        "shapes": dataclasses.asdict(study.shapes),
-        "videos_per_class": dataclasses.asdict(study.videos_per_class),
-    }
-    videos = made if data is None else {"data": os.path.abspath(data)}
-    # As it is read back.
-    now = json.loads(json.dumps({"videos": videos, **variants}))
-    file = output / "study.json"
-    if not file.is_file():
-        write_text_atomically(file, json.dumps(now, indent=2) + "\n")
-        return
-    before = json.loads(file.read_text(encoding="utf-8"))
-    for part in {**before, **now}:
-        there, here = before.get(part, {}), now.get(part, {})
-        for key in {**there, **here}:
-            if there.get(key) != here.get(key):
-                raise UserError(
-                    f"{output} holds another study: {part}: {key} is {there.get(key)!r} there, "
-                    f"{here.get(key)!r} now; choose another --output or take back the change"
-                )
-
-
-def _overrides(study, name, params):
-    return merge_overrides(study.overrides_of(name), params)
-
-
 def _costs(study: Study, videos: StudyVideos, params: str) -> dict[str, dict[str, float]]:
     costs = {}
     for name in study.variants:
-        experiment = load_experiment(study.base, _overrides(study, name, params))
+        overrides = merge_overrides(study.overrides_of(name), params)
+        experiment = load_experiment(study.base, overrides)
         cost = complexity(experiment.model_config(videos.num_classes))
         costs[name] = {"gmacs": cost.macs / 1e9, "mparams": cost.params / 1e6}
     return costs
 
 
-def _videos_in_words(study, videos, data) -> str:
-    what = "moving shapes" if data is None else Path(videos.source).name
-    return f"{what}, {videos.num_classes} classes, {len(videos.train):,} videos to train on"
+def _in_words(videos: StudyVideos, data, params: str) -> str:
+    what = "moving shapes" if data is None else videos.source.name
+    keys = f"; with {params}" if params else ""
+    return f"{what}, {videos.num_classes} classes, {len(videos.train):,} videos to train on{keys}"
 
 
 def _say_next(run: Run, number: int, runs: Sequence[Run], study: Study):

@@ -34,6 +34,7 @@ class Run:
         variant: name, or `PRETRAINING`.
         seed: of weights, order and augmentation.
         model_dir: its model directory.
+        label_share: share of each class's training videos that is trained on.
         config_file: the experiment.
         overrides: over it, with videos and seed.
         evaluations: overrides of each evaluation by the name of its score; none of a pre-training.
@@ -42,6 +43,7 @@ class Run:
     variant: str
     seed: int
     model_dir: Path
+    label_share: float
     config_file: Path
     overrides: str
     evaluations: dict[str, str]
@@ -113,6 +115,7 @@ def _run(study, videos, name, seed, output, params) -> Run:
         name,
         seed,
         output / "runs" / name / f"seed_{seed}",
+        share,
         study.base,
         merge_overrides(study.overrides_of(name), params, json.dumps(own)),
         {score: json.dumps({"data": keys}) for score, keys in scored.items()},

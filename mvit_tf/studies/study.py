@@ -1,9 +1,13 @@
 """A study as typed data: the variants that are compared, and what is claimed of them."""
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from mvit_tf.data.moving_shapes import HARD_SHAPES, MovingShapes
 from mvit_tf.errors import UserError, did_you_mean
@@ -14,6 +18,14 @@ from mvit_tf.typed import Count, Positive, PositiveShare, frozen_dataclass
 
 PRETRAINING = "pretraining"
 SCORES = ("accuracy", "shuffled", "cost_of_shuffling")
+# What a study sets of each run itself.
+_OF_RUNS = {
+    "train": ("seed",),
+    "data": ("seed", "train", "train_split", "validation", "validation_split"),
+}
+_FOLDER_NAME = re.compile(r"\w[\w.-]*")
+
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 @frozen_dataclass
@@ -21,15 +33,15 @@ class Published:
     """What a paper's table says of a variant; None where it says nothing.
 
     Args:
-        accuracy, shuffled: per cent, with the frames of a clip in order and shuffled.
+        accuracy, shuffled: per cent, 0 to 100, with the frames of a clip in order and shuffled.
         gmacs: multiply-adds of a clip in units of 1e9.
         mparams: parameters in millions.
     """
 
-    accuracy: float | None = None
-    shuffled: float | None = None
-    gmacs: float | None = None
-    mparams: float | None = None
+    accuracy: Percent | None = None
+    shuffled: Percent | None = None
+    gmacs: Positive | None = None
+    mparams: Positive | None = None
 
 
 @frozen_dataclass
@@ -157,6 +169,26 @@ def find_study(name: str) -> Path:
     )
 
 
+def check_free_keys(params: str, where: str):
+    """Refuses keys that a study sets of each run itself.
+
+    Args:
+        params: in the form of --params_override.
+        where: they are given, for the message.
+
+    Raises:
+        UserError: naming the key.
+    """
+    given = json.loads(merge_overrides(params))
+    for section, keys in _OF_RUNS.items():
+        for key in keys:
+            if key in given.get(section, {}):
+                raise UserError(
+                    f"{where}: {section}.{key} is set by the study, for each run; --data gives "
+                    "other videos, seeds other seeds"
+                )
+
+
 def load_study(path: Path) -> Study:
     """Reads the YAML file of a study and checks every variant's experiment.
 
@@ -206,6 +238,8 @@ def _check_plain_values(values, path):
     whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not (whole and seeds):
         raise UserError(f"{path}: seeds must be one or more whole numbers from 0 on, got {seeds}")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"{path}: seeds must differ, got {seeds}")
     if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes > 0:
         raise UserError(f"{path}: minutes must be a number above 0, got {minutes!r}")
     for key in ("shuffled", "own_videos"):
@@ -240,6 +274,12 @@ def _base(path, name) -> Path:
 def _check_study(study: Study, path):
     if not study.variants or PRETRAINING in study.variants:
         raise UserError(f"{path}: variants must be one or more, none of them '{PRETRAINING}'")
+    for name in study.variants:
+        if not _FOLDER_NAME.fullmatch(name):
+            raise UserError(
+                f"{path}: variants: {name!r} becomes a folder's name; write letters, digits, '_', "
+                "'-' and '.'"
+            )
     if study.pretraining is None and any(v.pretrained for v in study.variants.values()):
         raise UserError(f"{path}: a variant is pretrained, and there is no section pretraining")
     for claim in study.claims:
@@ -248,14 +288,23 @@ def _check_study(study: Study, path):
                 raise UserError(
                     f"{path}: claims: no variant {name!r}; {did_you_mean(name, study.variants)}"
                 )
+        if claim.greater == claim.less:
+            raise UserError(f"{path}: claims: {claim.greater!r} is compared with itself")
         if claim.score != SCORES[0] and not study.shuffled:
             raise UserError(f"{path}: claims: score={claim.score} needs shuffled: true")
     names = [*study.variants, *([PRETRAINING] if study.pretraining else [])]
     for name in names:
         try:
-            load_experiment(study.base, study.overrides_of(name))
+            check_free_keys(study.overrides_of(name), "params")
+            experiment = load_experiment(study.base, study.overrides_of(name))
         except UserError as error:
             raise UserError(f"{path}: {name}: {error}") from error
+        if (experiment.pretraining.method is not None) != (name == PRETRAINING):
+            wanted = "maskfeat" if name == PRETRAINING else "null"
+            raise UserError(
+                f"{path}: {name}: pretraining.method must be {wanted}, "
+                f"got {experiment.pretraining.method}"
+            )
 
 
 def _variant(values, where) -> Variant:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from absl import logging
 
+from mvit_tf.data.lists.data_checks import on_both_sides
 from mvit_tf.data.lists.splits import split_validation
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.data.moving_shapes import write_moving_shapes
@@ -26,35 +27,46 @@ class StudyVideos:
     Attributes:
         source: folder with the class folders `train/` and `test/`, or a list.
         listed: whether it is a list, whose column "split" says "train" or "test".
-        train: the videos to train on.
+        train, test: the videos to train and to score on.
     """
 
     source: Path
     listed: bool
     train: VideoList
+    test: VideoList
 
     @property
     def num_classes(self) -> int:
         return self.train.num_classes
 
-    def training_keys(self, share: float, seed: int, lists: Path) -> dict:
-        """The keys of `data` of a training on a share of each class.
+    def training_list(self, share: float, seed: int) -> VideoList:
+        """A share of each class's videos to train on.
 
         Args:
             share: of the videos, above 0, at most 1.
             seed: draws them.
-            lists: folder for the list of a share.
 
         Raises:
             UserError: no class has two videos, so that none can be left out.
+        """
+        if share == 1:
+            return self.train
+        chosen, _ = split_validation(dataclasses.replace(self.train, groups=None), 1 - share, seed)
+        return chosen
+
+    def training_keys(self, share: float, seed: int, lists: Path) -> dict:
+        """The keys of `data` of a training on a share of each class.
+
+        Args:
+            share, seed: of `training_list`, which see.
+            lists: folder for the list of a share.
         """
         if share == 1 and self.listed:
             return {"train": str(self.source), "train_split": "train"}
         if share == 1:
             return {"train": str(self.source / "train")}
         path = lists / f"train_{share:g}_seed_{seed}.csv"
-        chosen, _ = split_validation(dataclasses.replace(self.train, groups=None), 1 - share, seed)
-        write_text_atomically(path, _as_csv(chosen))
+        write_text_atomically(path, _as_csv(self.training_list(share, seed)))
         return {"train": str(path)}
 
     def test_keys(self) -> dict:
@@ -88,21 +100,31 @@ def open_videos(source: str | os.PathLike) -> StudyVideos:
             "split" that says "train" or "test".
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, the two differ in their classes, or there is one class.
     """
     source = Path(os.path.abspath(source))
     if source.is_file():
         train = load_video_list(str(source), split="train")
-        load_video_list(str(source), class_names=train.class_names, split="test")
-        return StudyVideos(source, True, train)
-    lacking = [name for name in _SEEDS if not (source / name).is_dir()]
-    if lacking:
-        raise UserError(
-            f"--data={source} has no folder {' and none '.join(lacking)}; give a folder with class "
-            "folders in train/ and in test/, or a list with a column 'split' that says train or "
-            "test"
-        )
-    return StudyVideos(source, False, load_video_list(str(source / "train")))
+        test = load_video_list(str(source), class_names=train.class_names, split="test")
+    else:
+        lacking = [name for name in _SEEDS if not (source / name).is_dir()]
+        if lacking:
+            raise UserError(
+                f"--data={source} has no folder {' and none '.join(lacking)}; give a folder with "
+                "class folders in train/ and in test/, or a list with a column 'split' that says "
+                "train or test"
+            )
+        train = load_video_list(str(source / "train"))
+        test = load_video_list(str(source / "test"), class_names=train.class_names)
+    if train.num_classes < 2:
+        raise UserError(f"--data={source} has one class, {train.class_names[0]}; it takes two")
+    return StudyVideos(source, source.is_file(), train, test)
+
+
+def warn_of_both_sides(videos: StudyVideos):
+    """Says what is trained on and scored on at once, so that the scores flatter."""
+    for line in on_both_sides(videos.train, videos.test):
+        logging.warning(f"{videos.source}: {line}")
 
 
 def _as_csv(videos: VideoList) -> str:

@@ -46,6 +46,12 @@ def test_parts_a_moving_average_and_weights_that_are_kept_are_told(capsys):
     assert "what train.lora_rank=8 saves" in line_of(printed, "not counted")
 
 
+def test_an_experiment_in_the_place_of_a_model_is_told(capsys):
+    assert main(["plan", "small_data"]) == 2
+    said = "error: small_data is an experiment, no model; give it as --config small_data\n"
+    assert capsys.readouterr().err == said
+
+
 def test_an_image_model_and_a_batch_that_does_not_fit(capsys):
     arguments = ["--peak_tflops", "312", "--dtype", "bfloat16", "--batch", "4096"]
     assert main(["plan", "mvitv2_t", "--device_memory", "40G", *arguments]) == 0

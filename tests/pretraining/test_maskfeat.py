@@ -54,6 +54,14 @@ def test_the_papers_model():
     assert [spec.relative_table_lengths for spec in config.blocks()[-2:]] == [(15, 27, 27)] * 2
 
 
+def test_no_pretraining_starts_from_a_classifier(tmp_path):
+    config = stored()["config"]
+    mvit_tf.MViT(config.replace(num_classes=3)).save_weights(tmp_path / "model.weights.h5")
+    model = MaskFeat(config, window=(2, 2, 2))
+    with pytest.raises(UserError, match="of a classifier, and no pre-training starts from one"):
+        model.load_weights(tmp_path / "model.weights.h5")
+
+
 def test_weights_start_as_slowfasts_and_survive_a_file(tmp_path):
     reference = stored()
     keras.utils.set_random_seed(0)

@@ -1,7 +1,9 @@
 """The order of a study's runs, what is kept of them, and how it ends; no run is a real one."""
 
+import dataclasses
 import errno
 import json
+import shutil
 
 import pytest
 
@@ -12,7 +14,7 @@ from mvit_tf.interruption import Interrupted
 from mvit_tf.studies import conduct as module
 from mvit_tf.studies.conduct import conduct, seeds_of
 from mvit_tf.studies.runs import plan_runs
-from mvit_tf.studies.study import PRETRAINING, find_study, load_study
+from mvit_tf.studies.study import PRETRAINING, Variant, find_study, load_study
 from mvit_tf.studies.videos import open_videos
 from mvit_tf.training.experiments.experiment import load_experiment
 from tests.studies.toy import without_times, write_study
@@ -118,8 +120,59 @@ def test_another_study_is_refused_in_the_folder(study, videos, executed, tmp_pat
     ):
         conduct(study, tmp_path / "out", data=videos)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="--output=.*file cannot be written"):
+    with pytest.raises(UserError, match="--output=.*file is a file"):
         conduct(study, tmp_path / "file", data=videos)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(UserError, match="--output=.*mine holds notes.txt and no study"):
+        conduct(study, tmp_path / "mine", data=videos)
+
+
+def test_other_variants_and_other_videos_are_another_study(study, videos, executed, tmp_path):
+    own = shutil.copytree(videos, tmp_path / "own")
+    conduct(study, tmp_path / "out", data=own)
+    renamed = dict(zip(("none", "other"), study.variants.values(), strict=True))
+    renamed = dataclasses.replace(study, variants=renamed, claims=())
+    with pytest.raises(UserError, match="holds another study: its separate is not in this one"):
+        conduct(renamed, tmp_path / "out", data=own)
+    video = next((own / "test").glob("*/*.mp4"))
+    video.rename(video.with_stem("renamed"))
+    with pytest.raises(UserError, match="the videos of .*own, or their labels, were others then"):
+        conduct(study, tmp_path / "out", data=own)
+    (own / "train" / "left").rename(own / "train" / "port")
+    with pytest.raises(UserError, match="not one of the .* known classes"):
+        conduct(study, tmp_path / "new", data=own)
+
+
+def test_until_a_run_has_begun_another_study_takes_its_place(
+    study, videos, executed, monkeypatch, tmp_path
+):
+    with monkeypatch.context() as patch:
+        failing_at(patch, executed, 0, UserError("none, seed 0: no memory"))
+        with pytest.raises(UserError, match="no memory"):
+            conduct(study, tmp_path / "out", data=videos)
+    conduct(study, tmp_path / "out", data=videos, params="train.epochs=3")
+    said = (tmp_path / "out" / "results.md").read_text()
+    assert "16 videos to train on; with train.epochs=3. Mean" in said
+
+
+def test_what_no_run_could_do_is_said_before_the_first(study, videos, executed, tmp_path):
+    few = dataclasses.replace(
+        study, variants={**study.variants, "few": Variant(label_share=0.5)}, claims=()
+    )
+    message = "few, seed 0: 8 videos are fewer than one batch of 16; .*train.batch_size"
+    with pytest.raises(UserError, match=message):
+        conduct(few, tmp_path / "out", data=videos, params="train.batch_size=16")
+    with pytest.raises(UserError, match="--params_override: train.seed is set by the study"):
+        conduct(study, tmp_path / "out", data=videos, params="train.seed=3")
+    assert executed == []
+
+
+def test_a_video_on_both_sides_is_told(study, videos, executed, tmp_path, caplog):
+    own = shutil.copytree(videos, tmp_path / "own")
+    shutil.copy(next((own / "train" / "left").glob("*.mp4")), own / "test" / "left" / "copy.mp4")
+    conduct(study, tmp_path / "out", data=own)
+    assert "1 files are in training and in validation" in caplog.text
 
 
 def test_a_study_of_ones_own_videos_makes_none(tmp_path):

@@ -9,6 +9,7 @@ from mvit_tf.analysis.complexity import complexity
 from mvit_tf.errors import UserError
 from mvit_tf.studies.study import PRETRAINING, find_study, load_study, package_studies
 from mvit_tf.training.experiments.experiment import load_experiment, merge_overrides
+from mvit_tf.training.experiments.files import package_configs
 from mvit_tf.training.optimization.training_model import build_training_model
 from tests.studies.toy import STUDY, write_study
 
@@ -16,6 +17,9 @@ NAMES = (
     "frame_order", "key_value_stride", "pooling_function", "positions", "pretraining",
     "pretraining_own_videos", "relative_positions", "residual_pooling", "skip_path",
 )  # fmt: skip
+
+
+MASKFEAT = "pretraining.method=maskfeat,pretraining.mask_window=[2,2,2]"
 
 
 def experiments_of(name):
@@ -70,6 +74,16 @@ def test_the_vit_of_frame_order_costs_what_the_mvit_does():
     assert len(vit.depths) == 1 and not any(block.has_key_pooling for block in vit.blocks())
 
 
+def test_own_videos_are_trained_on_as_the_packages_experiments_say():
+    configs, (_, experiments) = package_configs(), experiments_of("pretraining_own_videos")
+    assert experiments[PRETRAINING] == load_experiment(configs["small_data_maskfeat"])
+    tuned = load_experiment(
+        configs["small_data_from_maskfeat"],
+        "model.initial_weights=null,model.reset_head=false,data.validation_fraction=0.0",
+    )
+    assert experiments["labels_100_pretrained"] == tuned
+
+
 def test_published_numbers_are_those_of_the_tables():
     def published(name, key="accuracy"):
         variants = load_study(find_study(name)).variants.values()
@@ -118,6 +132,7 @@ def test_overrides_are_merged_and_the_later_one_counts():
         ({"seed": 3}, "unknown key 'seed'; did you mean 'seeds'"),
         ({"seeds": []}, r"seeds must be one or more whole numbers from 0 on, got \[\]"),
         ({"seeds": [0, -1]}, r"seeds must be .* got \[0, -1\]"),
+        ({"seeds": [0, 0]}, r"seeds must differ, got \[0, 0\]"),
         ({"minutes": 0}, "minutes must be a number above 0, got 0"),
         ({"title": None}, "title is missing"),
         ({"variants": {}}, "variants must be one or more"),
@@ -129,6 +144,22 @@ def test_overrides_are_merged_and_the_later_one_counts():
         ({"variants": {"a": {"label_share": 0}}}, "variants.a: label_share=0.* greater than 0"),
         ({"variants": {"a": {"pretrained": True}}}, "no section pretraining"),
         ({"claims": [{"says": "x", "greater": "none", "less": "jont"}]}, "no variant 'jont'"),
+        ({"claims": [{"says": "x", "greater": "none", "less": "none"}]}, "'none' is compared with"),
+        ({"variants": {"a/../b": {}}, "claims": []}, "'a/../b' becomes a folder's name"),
+        ({"variants": {"a": {"published": {"accuracy": 5000}}}}, "accuracy=5000.* at most 100"),
+        ({"params": "train.seed=3"}, "train.seed is set by the study, for each run"),
+        (
+            {"variants": {"a": {"params": "data.train=/x"}}, "claims": []},
+            "a: params: data.train is set by the study",
+        ),
+        (
+            {"pretraining": {"params": "train.batch_size=4", "minutes": 1.0}},
+            "pretraining: pretraining.method must be maskfeat, got None",
+        ),
+        (
+            {"variants": {"a": {"params": MASKFEAT}}, "claims": []},
+            "a: pretraining.method must be null, got maskfeat",
+        ),
         ({"claims": [{"says": "x", "greater": "none"}]}, r"claims\[0\]: less is missing"),
         ({"shapes": {"hight": 3}}, "shapes: unknown key 'hight'; did you mean 'height'"),
         ({"shapes": {"width": 33}}, "even.*33"),

@@ -190,6 +190,16 @@ def test_a_classifier_is_fine_tuned_from_it(tmp_path, videos, trained, caplog, c
     ("overrides", "message"),
     [
         ("data.validation_fraction=0.2", "data.validation_fraction=0.2 is about classes"),
+        (
+            "data.validation_fraction=0.2,train.probe=true",
+            "data.validation_fraction=0.2, train.probe=True are about classes, and "
+            "pretraining.method=maskfeat learns without labels; set "
+            "data.validation_fraction=0,train.probe=false",
+        ),
+        (
+            "pretraining.method=null,pretraining.mask_ratio=0.5",
+            "pretraining.mask_ratio=0.5 has no effect without pretraining.method=maskfeat",
+        ),
         ("data.mixup_alpha=0.8", "learns without labels; set data.mixup_alpha=0"),
         ("train.lora_rank=4", "set train.lora_rank=null"),
         ("pretraining.mask_window=[2,3,3]", "pretraining: mask_window=(2, 3, 3) must be (T, H, W)"),

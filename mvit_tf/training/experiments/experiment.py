@@ -297,8 +297,7 @@ def _check_combinations(experiment: Experiment, source: str):
         )
     if config.image:
         _check_image_keys(experiment, source)
-    if experiment.pretraining.method is not None:
-        check_pretraining_keys(flat_items(experiment), config, source)
+    check_pretraining_keys(flat_items(experiment), config, source)
     try:
         experiment.clip_sampling()
         experiment.preprocessing()

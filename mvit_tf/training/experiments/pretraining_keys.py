@@ -26,8 +26,12 @@ _WITHOUT_CLASSES = {
 }
 
 
+# What only a pre-training has a use for, and the defaults.
+_OF_MASKS = {"pretraining.mask_ratio": 0.4, "pretraining.mask_window": None}
+
+
 def check_pretraining_keys(items: Mapping[str, Any], config: MViTConfig, source: str):
-    """Refuses what a pre-training has no use for.
+    """Refuses what a pre-training has no use for, and of a classifier what only it has.
 
     Args:
         items: dotted names and values, see `flat_items`.
@@ -35,21 +39,35 @@ def check_pretraining_keys(items: Mapping[str, Any], config: MViTConfig, source:
         source: of the experiment, for the message.
 
     Raises:
-        UserError: a key that is about classes, or masks that do not fit the model.
+        UserError: keys that are about classes, or masks that do not fit the model; of a
+            classifier, masks.
     """
     method = items["pretraining.method"]
-    for key, idle in _WITHOUT_CLASSES.items():
-        if items[key] != idle:
-            written = "null" if idle is None else str(idle).lower()
-            raise UserError(
-                f"{source}: {key}={items[key]} is about classes, and pretraining.method={method} "
-                f"learns without labels; set {key}={written}"
-            )
+    if method is None:
+        _refuse_masks(items, source)
+        return
+    given = {key: items[key] for key, idle in _WITHOUT_CLASSES.items() if items[key] != idle}
+    if given:
+        idle = ((key, _WITHOUT_CLASSES[key]) for key in given)
+        raise UserError(
+            f"{source}: {', '.join(f'{key}={value}' for key, value in given.items())} "
+            f"{'is' if len(given) == 1 else 'are'} about classes, and pretraining.method={method} "
+            "learns without labels; set "
+            + ",".join(f"{k}={'null' if v is None else str(v).lower()}" for k, v in idle)
+        )
     try:
         window = mask_window(config, items["pretraining.mask_window"])
         masked_places(window, items["pretraining.mask_ratio"])
     except UserError as error:
         raise UserError(f"{source}: pretraining: {error}") from None
+
+
+def _refuse_masks(items, source):
+    for key, default in _OF_MASKS.items():
+        if items[key] != default:
+            raise UserError(
+                f"{source}: {key}={items[key]} has no effect without pretraining.method=maskfeat"
+            )
 
 
 def refuse_pretraining(experiment, model_dir):
