@@ -19,7 +19,7 @@ from mvit_tf.analysis.complexity import complexity
 from mvit_tf.errors import UserError
 from mvit_tf.files import held_file, write_text_atomically
 from mvit_tf.studies import report as reports
-from mvit_tf.studies.compared import check_folder, check_runs
+from mvit_tf.studies.checks import check_folder, check_runs
 from mvit_tf.studies.runs import Run, execute, plan_runs
 from mvit_tf.studies.study import Study, check_free_keys
 from mvit_tf.studies.videos import StudyVideos, make_videos, open_videos, warn_of_both_sides

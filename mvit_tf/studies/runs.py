@@ -15,7 +15,7 @@ from mvit_tf.errors import UserError
 from mvit_tf.files import write_text_atomically
 from mvit_tf.interruption import STOP_SIGNALS
 from mvit_tf.module_process import module_command, module_environment
-from mvit_tf.studies.study import PRETRAINING, Study
+from mvit_tf.studies.study import PRETRAINING, Study, Variant
 from mvit_tf.studies.videos import StudyVideos
 from mvit_tf.training.experiments.experiment import merge_overrides
 from mvit_tf.training.storage.model_directory import ModelDirectory
@@ -35,6 +35,7 @@ class Run:
         seed: of weights, order and augmentation.
         model_dir: its model directory.
         label_share: share of each class's training videos that is trained on.
+        pretrained: whether it starts from the pre-training of its seed.
         config_file: the experiment.
         overrides: over it, with videos and seed.
         evaluations: overrides of each evaluation by the name of its score; none of a pre-training.
@@ -44,6 +45,7 @@ class Run:
     seed: int
     model_dir: Path
     label_share: float
+    pretrained: bool
     config_file: Path
     overrides: str
     evaluations: dict[str, str]
@@ -97,13 +99,11 @@ def plan_runs(
 
 
 def _run(study, videos, name, seed, output, params) -> Run:
-    share, data, model = 1.0, {"seed": seed}, {}
-    if name != PRETRAINING:
-        variant = study.variants[name]
-        share = variant.label_share
-        if variant.pretrained:
-            model_dir = output / "runs" / PRETRAINING / f"seed_{seed}"
-            model = {"initial_weights": str(model_dir), "reset_head": True}
+    variant = study.variants.get(name, Variant())
+    share, data, model = variant.label_share, {"seed": seed}, {}
+    if variant.pretrained:
+        model_dir = output / "runs" / PRETRAINING / f"seed_{seed}"
+        model = {"initial_weights": str(model_dir), "reset_head": True}
     data |= videos.training_keys(share, seed, output / "lists")
     own = {"model": model, "data": data, "train": {"seed": seed}}
     scored = {}
@@ -116,6 +116,7 @@ def _run(study, videos, name, seed, output, params) -> Run:
         seed,
         output / "runs" / name / f"seed_{seed}",
         share,
+        variant.pretrained,
         study.base,
         merge_overrides(study.overrides_of(name), params, json.dumps(own)),
         {score: json.dumps({"data": keys}) for score, keys in scored.items()},

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from mvit_tf.cli import main as cli
 from mvit_tf.errors import UserError
@@ -17,7 +18,7 @@ from mvit_tf.studies.runs import plan_runs
 from mvit_tf.studies.study import PRETRAINING, Variant, find_study, load_study
 from mvit_tf.studies.videos import open_videos
 from mvit_tf.training.experiments.experiment import load_experiment
-from tests.studies.toy import without_times, write_study
+from tests.studies.toy import STUDY, without_times, write_study
 from tests.training.tiny import write_videos
 
 ACCURACIES = {("none", 0): 0.5, ("none", 1): 0.6, ("separate", 0): 0.8, ("separate", 1): 0.9}
@@ -165,6 +166,23 @@ def test_what_no_run_could_do_is_said_before_the_first(study, videos, executed, 
         conduct(few, tmp_path / "out", data=videos, params="train.batch_size=16")
     with pytest.raises(UserError, match="--params_override: train.seed is set by the study"):
         conduct(study, tmp_path / "out", data=videos, params="train.seed=3")
+    assert executed == []
+
+
+def test_a_variant_that_its_pretraining_does_not_fit_is_said_before_it(videos, executed, tmp_path):
+    params = "pretraining.method=maskfeat,pretraining.mask_window=[2,2,2],train.batch_size=4"
+    change = {
+        "pretraining": {"params": params, "minutes": 1.0},
+        "variants": {
+            "fits": {"pretrained": True},
+            "not": {"pretrained": True, "params": "model.overrides.positions=none"},
+        },
+        "claims": [],
+    }
+    path = write_study(tmp_path / "study")
+    path.write_text(yaml.safe_dump({**yaml.safe_load(STUDY), **change}))
+    with pytest.raises(UserError, match="^not, seed 0: the pre-training.*positions/spatial"):
+        conduct(load_study(path), tmp_path / "out", data=videos)
     assert executed == []
 
 

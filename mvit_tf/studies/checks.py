@@ -1,4 +1,4 @@
-"""What a study's folder compares: written down, and another study refused there."""
+"""What is refused before the first run of a study."""
 
 import dataclasses
 import hashlib
@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mvit_tf.conversion.loading import load_encoder
 from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_text_atomically
 from mvit_tf.studies.runs import Run
-from mvit_tf.studies.study import PRETRAINING, Study
+from mvit_tf.studies.study import PRETRAINING, Study, Variant
 from mvit_tf.studies.videos import StudyVideos
 from mvit_tf.training.experiments.experiment import flat_items, load_experiment, merge_overrides
+from mvit_tf.training.optimization.training_model import build_training_model
 
 FILE = "study.json"
 
@@ -52,11 +54,31 @@ def check_folder(output: Path, study: Study, videos: StudyVideos | None, params:
 
 
 def check_runs(runs: Sequence[Run], videos: StudyVideos):
-    """Refuses, before the first run, one that has too few videos for a batch.
+    """Refuses a run that could not begin: too few videos for a batch, or a model that does not
+    fit the pre-training that it starts from.
+
+    Args:
+        runs: of a study, those of the first seed first.
+        videos: to train and score on.
 
     Raises:
         UserError: naming the run.
     """
+    _check_batches(runs, videos)
+    before = next((run for run in runs if run.variant == PRETRAINING), None)
+    if before is not None and before.result() is None:
+        pretrained = _model(before, videos)
+        for run in runs:
+            if run.pretrained and run.seed == before.seed:
+                load_encoder(_model(run, videos), pretrained, f"{run.name}: the pre-training")
+
+
+def _model(run, videos):
+    experiment = load_experiment(run.config_file, run.overrides)
+    return build_training_model(experiment, videos.num_classes)
+
+
+def _check_batches(runs, videos):
     for run in runs:
         experiment = load_experiment(run.config_file, run.overrides)
         train = videos.training_list(run.label_share, run.seed)
@@ -80,7 +102,7 @@ def _described(study, videos, params) -> dict[str, dict[str, Any]]:
             **flat_items(
                 load_experiment(study.base, merge_overrides(study.overrides_of(name), params))
             ),
-            "label_share": getattr(study.variants.get(name), "label_share", 1.0),
+            "label_share": study.variants.get(name, Variant()).label_share,
         }
         for name in [*([PRETRAINING] if study.pretraining else []), *study.variants]
     }
