@@ -3,20 +3,17 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mvit_tf.conversion.loading import load_encoder
 from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_text_atomically
 from mvit_tf.studies.runs import Run
-from mvit_tf.studies.study import PRETRAINING, Study, Variant
+from mvit_tf.studies.study import PRETRAINING, VIDEOS, Study, Variant
 from mvit_tf.studies.videos import StudyVideos
 from mvit_tf.training.experiments.experiment import flat_items, load_experiment, merge_overrides
-from mvit_tf.training.optimization.training_model import build_training_model
 
 FILE = "study.json"
 
@@ -24,7 +21,8 @@ FILE = "study.json"
 def check_folder(output: Path, study: Study, videos: StudyVideos | None, params: str):
     """Writes down what is compared, or refuses another study than the folder's.
 
-    What was written binds once a run has a checkpoint; until then it is replaced.
+    What was written of a variant binds once a run of it has a checkpoint, and that of the videos
+    once any has: a variant that failed at once can be mended, and others be added.
 
     Args:
         output: folder of the study.
@@ -42,43 +40,24 @@ def check_folder(output: Path, study: Study, videos: StudyVideos | None, params:
         raise UserError(
             f"--output={output} holds {others[0]} and no study; choose a folder of its own"
         )
-    if file.is_file() and _has_begun(output):
-        before = json.loads(file.read_text(encoding="utf-8"))
-        for part in {**before, **now}:
-            if before.get(part) != now.get(part):
-                raise UserError(
-                    f"{output} holds another study: {_difference(part, before, now)}; choose "
-                    "another --output or take back the change"
-                )
-    write_text_atomically(file, json.dumps(now, indent=2) + "\n")
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    begun = _begun(output)
+    before = {part: keys for part, keys in before.items() if part in begun}
+    for part, keys in before.items():
+        if part in now and keys != now[part]:
+            raise UserError(
+                f"{output} holds another study: {_difference(part, keys, now[part])}; choose "
+                "another --output or take back the change"
+            )
+    write_text_atomically(file, json.dumps({**before, **now}, indent=2) + "\n")
 
 
 def check_runs(runs: Sequence[Run], videos: StudyVideos):
-    """Refuses a run that could not begin: too few videos for a batch, or a model that does not
-    fit the pre-training that it starts from.
-
-    Args:
-        runs: of a study, those of the first seed first.
-        videos: to train and score on.
+    """Refuses a run that has too few videos for a batch.
 
     Raises:
         UserError: naming the run.
     """
-    _check_batches(runs, videos)
-    before = next((run for run in runs if run.variant == PRETRAINING), None)
-    if before is not None and before.result() is None:
-        pretrained = _model(before, videos)
-        for run in runs:
-            if run.pretrained and run.seed == before.seed:
-                load_encoder(_model(run, videos), pretrained, f"{run.name}: the pre-training")
-
-
-def _model(run, videos):
-    experiment = load_experiment(run.config_file, run.overrides)
-    return build_training_model(experiment, videos.num_classes)
-
-
-def _check_batches(runs, videos):
     for run in runs:
         experiment = load_experiment(run.config_file, run.overrides)
         train = videos.training_list(run.label_share, run.seed)
@@ -90,9 +69,12 @@ def _check_batches(runs, videos):
             raise UserError(f"{run.name}: {error}") from error
 
 
-def _has_begun(output: Path) -> bool:
-    kept = ("checkpoints/*.weights.h5", "../seed_*.json")
-    return any(any(output.glob(f"runs/*/seed_*/{name}")) for name in kept)
+def _begun(output: Path) -> set[str]:
+    """The variants with a run that has a checkpoint or is finished, and "videos" if there are."""
+    runs = output / "runs"
+    kept = [*runs.glob("*/seed_*/checkpoints/*.weights.h5"), *runs.glob("*/seed_*.json")]
+    variants = {path.relative_to(runs).parts[0] for path in kept}
+    return {*variants, VIDEOS} if variants else set()
 
 
 def _described(study, videos, params) -> dict[str, dict[str, Any]]:
@@ -119,7 +101,7 @@ def _described(study, videos, params) -> dict[str, dict[str, Any]]:
             "digest": _digest(videos),
         }
     # As it is read back.
-    return json.loads(json.dumps({"videos": source, **variants}))
+    return json.loads(json.dumps({VIDEOS: source, **variants}))
 
 
 def _digest(videos: StudyVideos) -> str:
@@ -131,13 +113,8 @@ def _digest(videos: StudyVideos) -> str:
     return hashlib.sha256(json.dumps(lists).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _difference(part: str, before, now) -> str:
-    if part not in now:
-        return f"its {part} is not in this one"
-    if part not in before:
-        return f"this one's {part} is not in it"
-    there, here = before[part], now[part]
+def _difference(part: str, there, here) -> str:
     key = next(key for key in {**there, **here} if there.get(key) != here.get(key))
     if key == "digest":
-        return f"the videos of {os.fspath(here['data'])}, or their labels, were others then"
+        return f"the videos of {here['data']}, or their labels, were others then"
     return f"{part}: {key} is {there.get(key)!r} there, {here.get(key)!r} now"

@@ -35,7 +35,6 @@ class Run:
         seed: of weights, order and augmentation.
         model_dir: its model directory.
         label_share: share of each class's training videos that is trained on.
-        pretrained: whether it starts from the pre-training of its seed.
         config_file: the experiment.
         overrides: over it, with videos and seed.
         evaluations: overrides of each evaluation by the name of its score; none of a pre-training.
@@ -45,7 +44,6 @@ class Run:
     seed: int
     model_dir: Path
     label_share: float
-    pretrained: bool
     config_file: Path
     overrides: str
     evaluations: dict[str, str]
@@ -116,7 +114,6 @@ def _run(study, videos, name, seed, output, params) -> Run:
         seed,
         output / "runs" / name / f"seed_{seed}",
         share,
-        variant.pretrained,
         study.base,
         merge_overrides(study.overrides_of(name), params, json.dumps(own)),
         {score: json.dumps({"data": keys}) for score, keys in scored.items()},

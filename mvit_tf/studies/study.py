@@ -16,7 +16,8 @@ from mvit_tf.training.experiments.files import package_configs
 from mvit_tf.training.experiments.text import read_yaml
 from mvit_tf.typed import Count, Positive, PositiveShare, frozen_dataclass
 
-PRETRAINING = "pretraining"
+# No names of variants: the training without labels, and what a study says of its videos.
+PRETRAINING, VIDEOS = "pretraining", "videos"
 SCORES = ("accuracy", "shuffled", "cost_of_shuffling")
 # What a study sets of each run itself.
 _OF_RUNS = {
@@ -272,8 +273,10 @@ def _base(path, name) -> Path:
 
 
 def _check_study(study: Study, path):
-    if not study.variants or PRETRAINING in study.variants:
-        raise UserError(f"{path}: variants must be one or more, none of them '{PRETRAINING}'")
+    if not study.variants or {PRETRAINING, VIDEOS} & study.variants.keys():
+        raise UserError(
+            f"{path}: variants must be one or more, none of them '{PRETRAINING}' or '{VIDEOS}'"
+        )
     for name in study.variants:
         if not _FOLDER_NAME.fullmatch(name):
             raise UserError(

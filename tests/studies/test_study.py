@@ -141,6 +141,7 @@ def test_overrides_are_merged_and_the_later_one_counts():
         ({"minutes": 0}, "minutes must be a number above 0, got 0"),
         ({"title": None}, "title is missing"),
         ({"variants": {}}, "variants must be one or more"),
+        ({"variants": {"videos": {}}, "claims": []}, "none of them 'pretraining' or 'videos'"),
         ({"variants": {"a": {"parms": "x"}}}, "variants.a: unknown key 'parms'; did you mean"),
         (
             {"variants": {"a": {"params": "train.epoch=1"}}, "claims": []},
