@@ -28,6 +28,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 # A list may stand for a tuple; its elements are as strict as any value.
 Size = Annotated[tuple[Count, Count], Strict(False)]
 Range = Annotated[tuple[Positive, Positive], Strict(False)]

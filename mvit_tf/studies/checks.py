@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,19 @@ from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_text_atomically
 from mvit_tf.studies.runs import Run
-from mvit_tf.studies.study import PRETRAINING, VIDEOS, Study, Variant
+from mvit_tf.studies.study import VIDEOS, Study, Variant
 from mvit_tf.studies.videos import StudyVideos
-from mvit_tf.training.experiments.experiment import flat_items, load_experiment, merge_overrides
+from mvit_tf.training.experiments.experiment import Experiment, flat_items, load_experiment
 
 FILE = "study.json"
 
 
-def check_folder(output: Path, study: Study, videos: StudyVideos | None, params: str):
+def check_folder(
+    output: Path,
+    study: Study,
+    videos: StudyVideos | None,
+    experiments: Mapping[str, Experiment],
+):
     """Writes down what is compared, or refuses another study than the folder's.
 
     What was written of a variant binds once a run of it has a checkpoint, and that of the videos
@@ -28,12 +33,12 @@ def check_folder(output: Path, study: Study, videos: StudyVideos | None, params:
         output: folder of the study.
         study: the study.
         videos: somebody's own; None where the study makes them.
-        params: keys over those of every run, in the form of --params_override.
+        experiments: what is trained, of `Study.experiments`.
 
     Raises:
         UserError: the folder holds another study, or what is none.
     """
-    now = _described(study, videos, params)
+    now = _described(study, videos, experiments)
     file = output / FILE
     others = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
     if others and not file.is_file():
@@ -77,16 +82,14 @@ def _begun(output: Path) -> set[str]:
     return {*variants, VIDEOS} if variants else set()
 
 
-def _described(study, videos, params) -> dict[str, dict[str, Any]]:
+def _described(study, videos, experiments) -> dict[str, dict[str, Any]]:
     """By part, a variant or "videos", what tells one study from another."""
     variants = {
         name: {
-            **flat_items(
-                load_experiment(study.base, merge_overrides(study.overrides_of(name), params))
-            ),
+            **flat_items(experiment),
             "label_share": study.variants.get(name, Variant()).label_share,
         }
-        for name in [*([PRETRAINING] if study.pretraining else []), *study.variants]
+        for name, experiment in experiments.items()
     }
     if videos is None:
         source = {

@@ -23,7 +23,7 @@ from mvit_tf.studies.checks import check_folder, check_runs
 from mvit_tf.studies.runs import Run, execute, plan_runs
 from mvit_tf.studies.study import Study, check_free_keys
 from mvit_tf.studies.videos import StudyVideos, make_videos, open_videos, warn_of_both_sides
-from mvit_tf.training.experiments.experiment import load_experiment, merge_overrides
+from mvit_tf.training.experiments.experiment import Experiment
 from mvit_tf.training.loop.fitting import full_disk_told
 
 _LOCK = ".study"
@@ -62,20 +62,21 @@ def conduct(
             the study makes none and none are given; nothing that was done is lost.
     """
     check_free_keys(params, "--params_override")
+    experiments = study.experiments(params)
     if study.own_videos and data is None:
         raise UserError(f"the study {study.name} makes no videos; give yours by --data")
     output = Path(os.path.abspath(output))
     seeds = seeds_of(study, num_seeds)
     with full_disk_told(output), _locked(output):
         videos = None if data is None else open_videos(data)
-        check_folder(output, study, videos, params)
+        check_folder(output, study, videos, experiments)
         if videos is None:
             videos = make_videos(study, output / "videos")
         else:
             warn_of_both_sides(videos)
         runs = plan_runs(study, videos, seeds, output, params)
         check_runs(runs, videos)
-        costs = _costs(study, videos, params)
+        costs = {name: _cost(experiments[name], videos) for name in study.variants}
         words = _in_words(videos, data, params)
 
         def report():
@@ -121,14 +122,9 @@ def _locked(output: Path):
         yield
 
 
-def _costs(study: Study, videos: StudyVideos, params: str) -> dict[str, dict[str, float]]:
-    costs = {}
-    for name in study.variants:
-        overrides = merge_overrides(study.overrides_of(name), params)
-        experiment = load_experiment(study.base, overrides)
-        cost = complexity(experiment.model_config(videos.num_classes))
-        costs[name] = {"gmacs": cost.macs / 1e9, "mparams": cost.params / 1e6}
-    return costs
+def _cost(experiment: Experiment, videos: StudyVideos) -> dict[str, float]:
+    cost = complexity(experiment.model_config(videos.num_classes))
+    return {"gmacs": cost.macs / 1e9, "mparams": cost.params / 1e6}
 
 
 def _in_words(videos: StudyVideos, data, params: str) -> str:

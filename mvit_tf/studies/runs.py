@@ -92,8 +92,9 @@ def plan_runs(
         output: folder of the study.
         params: keys over those of every run, in the form of --params_override.
     """
-    names = [*([PRETRAINING] if study.pretraining else []), *study.variants]
-    return [_run(study, videos, name, seed, output, params) for seed in seeds for name in names]
+    return [
+        _run(study, videos, name, seed, output, params) for seed in seeds for name in study.names
+    ]
 
 
 def _run(study, videos, name, seed, output, params) -> Run:

@@ -5,16 +5,14 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from mvit_tf.data.moving_shapes import HARD_SHAPES, MovingShapes
 from mvit_tf.errors import UserError, did_you_mean
-from mvit_tf.training.experiments.experiment import load_experiment, merge_overrides
+from mvit_tf.training.experiments.experiment import Experiment, load_experiment, merge_overrides
 from mvit_tf.training.experiments.files import package_configs
 from mvit_tf.training.experiments.text import read_yaml
-from mvit_tf.typed import Count, Positive, PositiveShare, frozen_dataclass
+from mvit_tf.typed import Count, Percent, Positive, PositiveShare, frozen_dataclass
 
 # No names of variants: the training without labels, and what a study says of its videos.
 PRETRAINING, VIDEOS = "pretraining", "videos"
@@ -25,8 +23,6 @@ _OF_RUNS = {
     "data": ("seed", "train", "train_split", "validation", "validation_split"),
 }
 _FOLDER_NAME = re.compile(r"\w[\w.-]*")
-
-Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 @frozen_dataclass
@@ -135,6 +131,22 @@ class Study:
     variants: Mapping[str, Variant]
     claims: tuple[Claim, ...]
     pretraining: Pretraining | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what is trained: `PRETRAINING`, if there is one, and the variants."""
+        return (*([PRETRAINING] if self.pretraining else []), *self.variants)
+
+    def experiments(self, params: str) -> dict[str, Experiment]:
+        """What is trained, by `names`.
+
+        Args:
+            params: keys over those of every run, in the form of --params_override.
+        """
+        return {
+            name: load_experiment(self.base, merge_overrides(self.overrides_of(name), params))
+            for name in self.names
+        }
 
     def overrides_of(self, variant: str) -> str:
         """The keys of a variant over the base experiment, or of `PRETRAINING`."""
@@ -295,8 +307,7 @@ def _check_study(study: Study, path):
             raise UserError(f"{path}: claims: {claim.greater!r} is compared with itself")
         if claim.score != SCORES[0] and not study.shuffled:
             raise UserError(f"{path}: claims: score={claim.score} needs shuffled: true")
-    names = [*study.variants, *([PRETRAINING] if study.pretraining else [])]
-    for name in names:
+    for name in study.names:
         try:
             check_free_keys(study.overrides_of(name), "params")
             experiment = load_experiment(study.base, study.overrides_of(name))

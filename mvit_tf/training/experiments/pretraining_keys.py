@@ -1,11 +1,13 @@
 """What of an experiment makes no sense with a pre-training, and whether its masks fit."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from mvit_tf.errors import UserError
 from mvit_tf.models import MViTConfig
 from mvit_tf.pretraining.geometry import mask_window, masked_places
+from mvit_tf.training.experiments.sections import PretrainingSection
 
 # Keys about classes, and the values with which they do nothing.
 _WITHOUT_CLASSES = {
@@ -27,7 +29,11 @@ _WITHOUT_CLASSES = {
 
 
 # What only a pre-training has a use for, and the defaults.
-_OF_MASKS = {"pretraining.mask_ratio": 0.4, "pretraining.mask_window": None}
+_OF_MASKS = {
+    f"pretraining.{field.name}": field.default
+    for field in dataclasses.fields(PretrainingSection)
+    if field.name.startswith("mask_")
+}
 
 
 def check_pretraining_keys(items: Mapping[str, Any], config: MViTConfig, source: str):
