@@ -9,13 +9,13 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from mvit_tf.analysis.fonts import fonts_for
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_atomically
 from mvit_tf.remote_path import RemotePath, as_path
@@ -247,32 +247,6 @@ def _missing(height: int, width: int) -> np.ndarray:
 
 def _cut(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-
-
-def fonts_for(text: str) -> list[str] | None:
-    """Families of installed fonts that together draw `text`; `None` if a character is in none."""
-    default = font_manager.FontProperties()
-    fonts = [(font_manager.findfont(default), default.get_name())]
-    fonts += [(font.fname, font.name) for font in font_manager.fontManager.ttflist]
-    missing, families = set(map(ord, text)), []
-    while missing and fonts:
-        path, family = fonts.pop(0)
-        if found := missing & _characters(path):
-            families.append(family)
-            missing -= found
-    return None if missing else families
-
-
-def _characters(font_path: str) -> set[int]:
-    """The code points that a font draws; none if it cannot be used."""
-    try:
-        font = font_manager.get_font(font_path)
-    except (OSError, RuntimeError):  # Uninstalled since Matplotlib listed it; or a colour font.
-        return set()
-    # "Last Resort" has a box for every character there is.
-    if not font.scalable or font.family_name.startswith("Last Resort"):
-        return set()
-    return set(font.get_charmap())
 
 
 def _read_log(path: str | os.PathLike) -> dict[str, np.ndarray]:

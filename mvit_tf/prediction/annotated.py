@@ -12,9 +12,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
+from mvit_tf.analysis.fonts import font_file_for
 from mvit_tf.data.video.decode_workers import DecodeWorkers, in_this_process
 from mvit_tf.data.video.sequence import open_sequence
 from mvit_tf.errors import UserError
@@ -129,7 +129,7 @@ class _Painter:
     def __init__(self, width, height):
         self._size = width, height
         self._text = max(round(min(width, height) / 18), 9)
-        self._font = ImageFont.truetype(_font_file(), self._text)
+        self._font = self._font_for("100%")
         self._made, self._band = None, None
 
     def draw(self, picture, lines):
@@ -155,9 +155,13 @@ class _Painter:
             top, colour = row * step, _SHOWN if shown else _NOT_SHOWN
             share = f"{probability:.0%}"
             room = width - 3 * margin - draw.textlength(share, font=self._font)
-            text = _fit(label, room, lambda text: draw.textlength(text, font=self._font))
+            label = " ".join(label.split())
+            font = self._font_for(label + "…")
+            if font is None:
+                label, font = label.encode("ascii", "backslashreplace").decode(), self._font
+            text = _fit(label, room, lambda text, font=font: draw.textlength(text, font=font))
             baseline = top + round(self._text * 1.25)
-            draw.text((margin, baseline), text, "white", self._font, anchor="ls")
+            draw.text((margin, baseline), text, "white", font, anchor="ls")
             draw.text((width - margin, baseline), share, "white", self._font, anchor="rs")
             bar = (width - 2 * margin) * probability
             below = top + round(self._text * 1.5)
@@ -166,16 +170,15 @@ class _Painter:
             )
         return band
 
+    def _font_for(self, text):
+        file = font_file_for(text)
+        return None if file is None else ImageFont.truetype(file, self._text)
+
 
 def _fit(label, room, length):
-    """As much of a label as fits, in one line."""
-    label = " ".join(label.split())
+    """As much of a label as fits."""
     if length(label) <= room:
         return label
     while label and length(label + "…") > room:
         label = label[:-1]
     return label + "…"
-
-
-def _font_file():
-    return font_manager.findfont(font_manager.FontProperties())

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from mvit_tf.analysis.plots import fonts_for, write_figure
+from mvit_tf.analysis.fonts import fonts_for
+from mvit_tf.analysis.plots import write_figure
 from mvit_tf.data.clips import evaluation_frames, gather_frames
 from mvit_tf.data.sampling import ClipSampling
 from mvit_tf.data.video.decode_workers import DecodeWorkers

@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mvit_tf.analysis.plots import fonts_for, write_figure
+from mvit_tf.analysis.fonts import fonts_for
+from mvit_tf.analysis.plots import write_figure
 from mvit_tf.prediction.scan import VideoScan
 from mvit_tf.prediction.spans import window_parts
 from mvit_tf.urls import without_secrets

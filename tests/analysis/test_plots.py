@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from matplotlib.image import imread
 
 from mvit_tf.analysis.plots import plot_clips, plot_confusion_matrix, plot_training_curves
@@ -102,6 +103,15 @@ def test_names_that_no_font_can_draw_are_counted(tmp_path):
 @pytest.mark.filterwarnings("error")
 def test_names_are_drawn_in_whatever_font_has_their_characters(tmp_path):
     # Two that Matplotlib brings a font for, but not its default one.
+    first, second = (picture_of(tmp_path, "plain", f"{c} name") for c in "\u3012\u306e")
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.filterwarnings("error")
+def test_fonts_that_are_not_in_matplotlibs_list_are_found(tmp_path, monkeypatch):
+    # Its list is as old as a file in the user's folder.
+    fonts = [font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
     first, second = (picture_of(tmp_path, "plain", f"{c} name") for c in "\u3012\u306e")
     assert not np.array_equal(first, second)
 

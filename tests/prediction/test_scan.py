@@ -1,5 +1,7 @@
 """Sliding over videos: which frames, spans, time lines and annotated copies."""
 
+import dataclasses
+import itertools
 import json
 import tracemalloc
 
@@ -173,6 +175,18 @@ def test_an_annotated_copy_has_the_frames_at_their_times(stamps, tmp_path):
     assert picture.shape[0] > picture.shape[1]
     assert picture[5, 5].argmax() == 0 and picture[5, 5, 0] > 150
     assert np.median(picture[-picture.shape[0] // 8 :, :, 0]) < 130  # the band is dark
+
+
+def test_labels_on_frames_are_in_whatever_font_draws_them(tmp_path):
+    video = write_coloured(tmp_path / "v.mp4", ("red", 30), height=240, width=320)
+    scan, pictures = scan_video(ColourPredictor(), video, stride=0.5), []
+    # The first two are not in the default font, the last two in none.
+    for character in "\u3012\u306e\u0378\u0379":
+        named = dataclasses.replace(scan, class_names=(f"label {character}",) * 3)
+        annotate_video(named, tmp_path / "annotated.mp4")
+        pictures.append(_played(tmp_path / "annotated.mp4")[2])
+    for first, second in itertools.combinations(pictures, 2):
+        assert not np.array_equal(first, second)
 
 
 def _played(path):
