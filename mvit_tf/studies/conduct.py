@@ -77,15 +77,18 @@ def conduct(
         runs = plan_runs(study, videos, seeds, output, params)
         check_runs(runs, videos)
         costs = {name: _cost(experiments[name], videos) for name in study.variants}
+        expected = _expected_minutes(study, experiments)
         words = _in_words(videos, data, params)
 
         def report():
             results = [result for run in runs if (result := run.result()) is not None]
-            return reports.make_report(study, results, costs, videos=words, num_seeds=len(seeds))
+            return reports.make_report(
+                study, results, costs, videos=words, guessing=videos.guessing, num_seeds=len(seeds)
+            )
 
         for number, run in enumerate(runs, start=1):
             if run.result() is None:
-                _say_next(run, number, runs, study)
+                _say_next(run, number, runs, expected)
                 execute(run)
                 _say_result(run)
                 write_report(report(), output)
@@ -133,14 +136,30 @@ def _in_words(videos: StudyVideos, data, params: str) -> str:
     return f"{what}, {videos.num_classes} classes, {len(videos.train):,} videos to train on{keys}"
 
 
-def _say_next(run: Run, number: int, runs: Sequence[Run], study: Study):
-    left = [other for other in runs if other.result() is None]
-    known = [result["seconds"] for other in runs if (result := other.result()) is not None]
-    minutes = sum(known) / len(known) / 60 if known else study.minutes
+def _expected_minutes(study: Study, experiments: Mapping[str, Experiment]) -> dict[str, float]:
+    """Of a run by what is trained, before any was: with epochs that the study's minutes are not
+    of, as many times as long."""
+    planned = study.experiments("")
+    return {
+        name: study.minutes_of(name) * experiment.train.epochs / planned[name].train.epochs
+        for name, experiment in experiments.items()
+    }
+
+
+def _minutes_left(runs: Sequence[Run], expected: Mapping[str, float]) -> float:
+    """As expected of the runs that are left, times how much longer the finished ones took."""
+    results = [(expected[run.variant], run.result()) for run in runs]
+    left = sum(minutes for minutes, result in results if result is None)
+    done = sum(minutes for minutes, result in results if result is not None)
+    took = sum(result["seconds"] / 60 for _, result in results if result is not None)
+    return left * (took / done if took else 1)
+
+
+def _say_next(run: Run, number: int, runs: Sequence[Run], expected: Mapping[str, float]):
     goes_on = " goes on" if run.model_dir.is_dir() else ""
     logging.info(
         f"run         {number} of {len(runs)}: {run.name}{goes_on}; about "
-        f"{max(round(minutes * len(left)), 1)} min left in all"
+        f"{max(round(_minutes_left(runs, expected)), 1)} min left in all"
     )
 
 

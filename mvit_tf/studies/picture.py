@@ -41,10 +41,11 @@ def plot_study(report: Mapping, png_path: str | os.PathLike) -> None:
         for name in papers:
             if row["published"][name] is not None:
                 paper.plot(row["published"][name], number, "D", color=_COLOURS[name])
-    for name in scores:
+    for name in scores if len(scores) > 1 else ():
         here.plot([], [], "o", color=_COLOURS[name], label=_LABELS[name])
-    if len(scores) > 1:
-        here.legend(frameon=False, labelcolor=_INK, loc="best")
+    guessing = 100 * report["guessing"]
+    here.axvline(guessing, color=_INK, linestyle=":", linewidth=1, label="guessing")
+    here.legend(frameon=False, labelcolor=_INK, loc="best")
     here.set_yticks(range(len(rows)), [row["variant"].replace("_", " ") for row in rows])
     here.set_ylim(len(rows) - 0.4, -0.6)
     titles = (f"{report['title']}: runs and means", f"published: {report['paper']}")

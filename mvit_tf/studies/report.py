@@ -18,6 +18,7 @@ def make_report(
     costs: Mapping[str, Mapping[str, float]],
     *,
     videos: str,
+    guessing: float,
     num_seeds: int,
 ) -> dict:
     """What the finished runs say.
@@ -27,6 +28,7 @@ def make_report(
         results: of finished runs, as `Run.result` gives them.
         costs: `gmacs` and `mparams` of each variant's model.
         videos: what they were trained on, in words.
+        guessing: accuracy of guessing, 0 to 1.
         num_seeds: runs of each variant that are wanted.
 
     Returns:
@@ -62,6 +64,7 @@ def make_report(
         "title": study.title,
         "paper": study.paper,
         "videos": videos,
+        "guessing": guessing,
         "runs_wanted": num_seeds,
         "variants": rows,
         "claims": [_claim(verdict) for verdict in verdicts(study, scores)],
@@ -102,8 +105,9 @@ def to_markdown(report: Mapping) -> str:
     lines = [
         f"# {report['title']}",
         "",
-        f"Published numbers: {report['paper']}. Runs here: {report['videos']}. Mean and sample "
-        "standard deviation of the runs.",
+        f"Published numbers: {report['paper']}. Runs here: {report['videos']}. Guessing is "
+        f"right in {_PERCENT.format(100 * report['guessing'])}. Mean and sample standard "
+        "deviation of the runs.",
         "",
         _line(header),
         _line("---" for _ in header),

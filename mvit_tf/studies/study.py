@@ -155,8 +155,11 @@ class Study:
 
     def expected_minutes(self, num_seeds: int) -> float:
         """Of all runs, on two processors."""
-        before = 0.0 if self.pretraining is None else self.pretraining.minutes
-        return num_seeds * (before + len(self.variants) * self.minutes)
+        return num_seeds * sum(map(self.minutes_of, self.names))
+
+    def minutes_of(self, name: str) -> float:
+        """Of a run of one of `names`, on two processors."""
+        return self.pretraining.minutes if name == PRETRAINING else self.minutes
 
 
 def package_studies() -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """The videos of a study: made from a seed, or somebody's own."""
 
+import collections
 import csv
 import dataclasses
 import io
@@ -38,6 +39,11 @@ class StudyVideos:
     @property
     def num_classes(self) -> int:
         return self.train.num_classes
+
+    @property
+    def guessing(self) -> float:
+        """Accuracy of always saying the most common class of the videos to score on."""
+        return max(collections.Counter(self.test.labels).values()) / len(self.test)
 
     def training_list(self, share: float, seed: int) -> VideoList:
         """A share of each class's videos to train on.

@@ -83,6 +83,24 @@ def test_each_variant_runs_with_each_seed_and_finished_runs_are_kept(
     assert more["variants"][0]["accuracy"]["runs"] == [0.5, 0.6, 0.5]
 
 
+def test_the_time_that_is_left(study, videos, monkeypatch, tmp_path, capsys):
+    def execute(run):
+        run.model_dir.mkdir(parents=True)
+        for name in ("evaluation", "evaluation_shuffled_frames"):
+            (run.model_dir / f"{name}.json").write_text(json.dumps({"top1_of_all": 0.5}))
+        run.keep_result(240)
+
+    monkeypatch.setattr(module, "execute", execute)
+    # Of 0.2 minutes with 2 epochs; of one variant twice as long.
+    variants = {**study.variants, "separate": Variant("train.epochs=4")}
+    study = dataclasses.replace(study, variants=variants)
+    conduct(study, tmp_path / "out", data=videos, params="train.epochs=20,train.warmup_epochs=1")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run  ")]
+    assert [line.split("; about ")[1] for line in said] == [
+        f"{minutes} min left in all" for minutes in (6, 8, 8, 2)
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "raised", "message"),
     [
@@ -169,7 +187,7 @@ def test_until_a_run_has_begun_other_keys_take_their_place(
             conduct(study, tmp_path / "out", data=videos)
     conduct(study, tmp_path / "out", data=videos, params="train.epochs=3")
     said = (tmp_path / "out" / "results.md").read_text()
-    assert "16 videos to train on; with train.epochs=3. Mean" in said
+    assert "16 videos to train on; with train.epochs=3. Guessing is right in 12.5 %." in said
 
 
 def test_what_no_run_could_do_is_said_before_the_first(study, videos, executed, tmp_path):

@@ -32,12 +32,13 @@ def results(**scores):
 def report(tmp_path):
     study = load_study(write_study(tmp_path))
     made = results(none=[(0.5, 0.2), (0.6, 0.1)], separate=[(0.8, 0.3), (0.9, 0.2)])
-    return make_report(study, made, COSTS, videos="toys", num_seeds=2)
+    return make_report(study, made, COSTS, videos="toys", guessing=0.125, num_seeds=2)
 
 
 def test_the_table_holds_means_deviations_and_the_papers_numbers(report):
     lines = to_markdown(report).splitlines()
     assert lines[0] == "# Positions, in small"
+    assert "Runs here: toys. Guessing is right in 12.5 %." in lines[2]
     assert lines[4:8] == [
         "| variant | accuracy | frames shuffled | difference | runs | M parameters "
         "| published accuracy | published M parameters |",
@@ -67,14 +68,15 @@ def test_a_pretraining_has_no_row_but_its_seconds(tmp_path):
     study = load_study(write_study(tmp_path))
     before = {"variant": "pretraining", "seed": 0, "seconds": 240}
     made = [before, *results(none=[(0.5, 0.2)])]
-    report = make_report(study, made, COSTS, videos="toys", num_seeds=2)
+    report = make_report(study, made, COSTS, videos="toys", guessing=0.125, num_seeds=2)
     assert [row["variant"] for row in report["variants"]] == ["none", "separate"]
     assert [run["seconds"] for run in report["seconds"]] == [240, 60]
 
 
 def test_runs_that_are_missing_leave_the_claim_open(tmp_path):
     study = load_study(write_study(tmp_path))
-    report = make_report(study, results(none=[(0.5, 0.2)]), COSTS, videos="toys", num_seeds=2)
+    made = results(none=[(0.5, 0.2)])
+    report = make_report(study, made, COSTS, videos="toys", guessing=0.125, num_seeds=2)
     text = to_markdown(report)
     assert "| none | 50.0 % | 20.0 % | 30.0 % | 1 yet |" in text
     assert "| separate |  |  |  | 0 yet |" in text
@@ -86,7 +88,7 @@ def test_a_claim_on_shuffling_is_judged_by_the_difference_of_each_run():
     study = load_study(find_study("frame_order"))
     made = results(mvit=[(0.9, 0.3), (0.8, 0.3)], vit=[(0.2, 0.2), (0.3, 0.25)])
     costs = {"mvit": COSTS["none"], "vit": COSTS["separate"]}
-    report = make_report(study, made, costs, videos="toys", num_seeds=2)
+    report = make_report(study, made, costs, videos="toys", guessing=0.125, num_seeds=2)
     claim = report["claims"][0]
     assert claim["difference"] == pytest.approx(0.55 - 0.025)
     assert claim["published"] == pytest.approx(0.071 - 0.001)

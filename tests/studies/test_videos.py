@@ -25,6 +25,7 @@ def made(tmp_path_factory, study):
 def test_videos_are_made_once_and_what_is_missing_again(made, study):
     files = {path: path.stat().st_mtime_ns for path in sorted(made.source.glob("*/*/*.mp4"))}
     assert len(files) == 8 * 3 + 8 and made.num_classes == 8 and len(made.train) == 24
+    assert made.guessing == 1 / 8
     make_videos(study, made.source)
     assert files == {path: path.stat().st_mtime_ns for path in files}
     lost = next(iter(files))
