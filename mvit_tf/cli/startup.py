@@ -70,7 +70,18 @@ def run_program(main: Callable[[], int]):
     if status or "tensorflow_io" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
+        _delete_generated_files()
         os._exit(status)
+
+
+def _delete_generated_files():
+    """Deletes the source files that TensorFlow wrote for the functions it traced, which it does
+    itself only where the interpreter closes: a training that is stopped and goes on a thousand
+    times would leave as many times twenty in the temporary folder."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__autograph_generated_file"):
+            with contextlib.suppress(OSError):
+                os.unlink(module.__file__)
 
 
 def run_cli(main: Callable[[], int | None]) -> int:

@@ -199,6 +199,38 @@ def test_a_stopped_command_does_not_wait_for_its_threads():
     assert (ended.returncode, ended.stdout) == (3, "said\n")
 
 
+TRACE = """
+import os, tempfile
+import tensorflow as tf
+from mvit_tf.cli.startup import run_program
+
+@tf.function
+def positive(x):
+    if tf.reduce_sum(x) > 0:
+        x = -x
+    return x
+
+def main():
+    positive(tf.ones(2))
+    print(len(os.listdir(tempfile.gettempdir())) > 0)
+    return 3
+
+run_program(main)
+"""
+
+
+def test_a_stopped_command_leaves_no_files_of_tensorflow(tmp_path):
+    program, temporary = tmp_path / "trace.py", tmp_path / "tmp"
+    program.write_text(TRACE)
+    temporary.mkdir()
+    ended = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (3, "True\n")
+    assert list(temporary.iterdir()) == []
+
+
 USE_TENSORFLOW = """
 from mvit_tf.cli.startup import quiet_tensorflow
 quiet_tensorflow()
