@@ -87,7 +87,7 @@ def test_mixed_bfloat16_trains_and_gives_float32_logits(variant):
     model = mvit_tf.build_mvit(config, dtype="mixed_bfloat16")
     assert model.get_layer("block_00").compute_dtype == "bfloat16"
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.AdamW(1e-2), loss=loss)
+    model.compile(keras.optimizers.AdamW(1e-2), loss=loss, jit_compile=False)
     frames = frames_for(config, batch=4)
     history = model.fit(frames, np.arange(4), batch_size=4, epochs=12, verbose=0, shuffle=False)
     assert history.history["loss"][-1] < 0.5 * history.history["loss"][0]
@@ -168,9 +168,7 @@ def test_quantised_models_run(mode, tolerance):
     assert 0 < np.abs(got - expected).max() < tolerance * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(
-    ("variant", "dtype"), [("v1", "float32"), ("v1", "mixed_bfloat16"), ("v2", "float32")]
-)
+@pytest.mark.parametrize(("variant", "dtype"), [("v1", "mixed_bfloat16"), ("v2", "float32")])
 def test_rematerialisation_trains_the_same(variant, dtype):
     """Stochastic depth too: what the gradient computes again leaves out the same branches."""
     config = mvit_tf.MViTConfig(**{**TINY, **VARIANTS[variant], "drop_path_rate": 0.5})
