@@ -1,5 +1,6 @@
 """Fonts that have the characters of a text: names are in any script."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def fonts_for(text: str) -> list[str] | None:
     return None if missing else families
 
 
+# A computer may have a thousand fonts; the labels of a video come again and again.
+@functools.lru_cache(maxsize=1024)
 def font_file_for(text: str) -> str | None:
     """The file of an installed font that draws all of `text`; `None` if no single one does."""
     needed = set(map(ord, text))
