@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from mvit_tf.cli.logs import console_lines, log_to_file
@@ -67,21 +68,25 @@ def run_program(main: Callable[[], int]):
     except Exception:
         sys.excepthook(*sys.exc_info())
         status = DEFECT_STATUS
+    _delete_generated_files()
     if status or "tensorflow_io" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
-        _delete_generated_files()
         os._exit(status)
 
 
 def _delete_generated_files():
-    """Deletes the source files that TensorFlow wrote for the functions it traced, which it does
-    itself only where the interpreter closes: a training that is stopped and goes on a thousand
-    times would leave as many times twenty in the temporary folder."""
+    """Deletes the Python files that TensorFlow wrote of the functions it traced.
+
+    It does so itself only where the interpreter closes, and never with their bytecode: a training
+    that is stopped and goes on a thousand times would leave as many times twenty in the temporary
+    folder.
+    """
     for name, module in list(sys.modules.items()):
         if name.startswith("__autograph_generated_file"):
-            with contextlib.suppress(OSError):
-                os.unlink(module.__file__)
+            for path in (module.__file__, cache_from_source(module.__file__)):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
 
 
 def run_cli(main: Callable[[], int | None]) -> int:

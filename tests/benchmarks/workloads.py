@@ -9,7 +9,7 @@ class _Counter:
 
     def step(self):
         self._count += 1
-        print("what a library prints")
+        print("what a library prints", flush=True)
         if self._count == self._fails_at:
             raise RuntimeError("no more\nthan that")
         if self._count == self._dies_at:

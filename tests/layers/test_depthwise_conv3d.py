@@ -78,7 +78,7 @@ def test_forward_and_gradients_equal_the_definition(strides, size):
 
 def test_same_numbers_as_grouped_conv3d_with_its_weights():
     inputs = keras.random.normal((2, 4, 9, 10, 8), seed=1)
-    grouped = keras.layers.Conv3D(8, (3, 3, 3), (1, 2, 2), groups=8, use_bias=True)
+    grouped = keras.layers.Conv3D(8, (3, 3, 3), (1, 2, 2), groups=8, data_format="channels_last")
     expected = grouped(inputs)
     layer = DepthwiseConv3D(kernel_size=(3, 3, 3), strides=(1, 2, 2), use_bias=True)
     layer.build(inputs.shape)
@@ -88,7 +88,9 @@ def test_same_numbers_as_grouped_conv3d_with_its_weights():
 
 def test_same_padding_is_tensorflows():
     inputs = keras.random.normal((1, 5, 8, 8, 4), seed=1)
-    grouped = keras.layers.Conv3D(4, (3, 3, 3), (2, 2, 2), "same", groups=4, use_bias=False)
+    grouped = keras.layers.Conv3D(
+        4, (3, 3, 3), (2, 2, 2), "same", "channels_last", groups=4, use_bias=False
+    )
     expected = grouped(inputs)
     layer = DepthwiseConv3D(kernel_size=(3, 3, 3), strides=(2, 2, 2), padding="same")
     layer.build(inputs.shape)
@@ -129,12 +131,20 @@ def test_runs_under_xla_and_with_unknown_batch_height_and_width():
             np.testing.assert_allclose(got, exact, atol=1e-5)
 
 
-def test_generic_kernel_agrees():
+@pytest.mark.parametrize("image_data_format", ["channels_first", "channels_last"])
+def test_generic_kernel_agrees(image_data_format):
+    """Whatever Keras is set to: tokens have their channels last."""
     x = tf.random.stateless_normal((1, 4, 8, 8, 4), (0, 1))
     w = tf.random.stateless_normal((3, 3, 3, 1, 4), (0, 2))
     for strides in ((1, 1, 1), (1, 4, 4)):
         ours = depthwise_conv3d(x, w, strides, (1, 1, 1))
-        np.testing.assert_allclose(ours, generic(x, w, strides, (1, 1, 1)), atol=1e-5)
+        before = keras.config.image_data_format()
+        keras.config.set_image_data_format(image_data_format)
+        try:
+            same = generic(x, w, strides, (1, 1, 1))
+        finally:
+            keras.config.set_image_data_format(before)
+        np.testing.assert_allclose(ours, same, atol=1e-5)
 
 
 @pytest.mark.parametrize(

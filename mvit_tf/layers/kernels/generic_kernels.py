@@ -20,7 +20,9 @@ def conv3d(inputs, kernel, strides, padding):
     sides = padding_sides(padding)
     if any(map(any, sides)):
         inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)])
-    return ops.conv(inputs, kernel, strides=list(strides), padding="valid")
+    return ops.conv(
+        inputs, kernel, strides=list(strides), padding="valid", data_format="channels_last"
+    )
 
 
 def depthwise_conv3d(inputs, kernel, strides, padding):

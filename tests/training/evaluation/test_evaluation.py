@@ -15,7 +15,7 @@ from tests.training.two_devices import run_on_two_devices
 def mean_pixel_model(num_classes=3):
     """Logits of a clip: (0, 1, ..., K - 1) times its mean."""
     frames = keras.Input((4, 2, 2, 3))
-    mean = keras.layers.GlobalAveragePooling3D()(frames)
+    mean = keras.layers.GlobalAveragePooling3D("channels_last")(frames)
     head = keras.layers.Dense(num_classes, use_bias=False, name="head")
     model = keras.Model(frames, head(mean))
     head.kernel.assign(np.tile(np.arange(num_classes) / 3, (3, 1)))
@@ -49,7 +49,7 @@ def test_a_short_last_batch_is_not_traced_again():
             return inputs
 
     frames = keras.Input((4, 2, 2, 3))
-    x = keras.layers.GlobalAveragePooling3D()(Counting()(frames))
+    x = keras.layers.GlobalAveragePooling3D("channels_last")(Counting()(frames))
     model = keras.Model(frames, keras.layers.Dense(2)(x))
     traces.clear()
     predictor = ViewPredictor(model, batch_size=4)
