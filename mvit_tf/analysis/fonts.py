@@ -5,11 +5,42 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
+from absl import logging
 from matplotlib import font_manager
+
+# What ends a text that is cut.
+_CUT = "…"
 
 
 def fonts_for(text: str) -> list[str] | None:
     """Families of installed fonts that together draw `text`; `None` if a character is in none."""
+    families, missing = _families(text)
+    return None if missing else families
+
+
+def drawable(*texts: str) -> tuple[list[str], list[str]]:
+    """Texts as they can be drawn: a character that is in no installed font becomes its number.
+
+    Returns:
+        The texts, `\\u3042` for such a character, and the families of fonts that draw them.
+    """
+    families, missing = _families("".join(texts).replace("\n", "") + _CUT)
+    return [_numbered(text, missing) for text in texts], families
+
+
+# A computer may have a thousand fonts; the labels of a video come again and again.
+@functools.lru_cache(maxsize=1024)
+def font_file_for(text: str) -> tuple[str, str]:
+    """The file of a font for all of a text, and the text as `drawable` where there is none."""
+    needed, default = set(map(ord, text + _CUT)), next(_fonts())[0]
+    for path, _ in _fonts():
+        if needed <= _characters(path):
+            return path, text
+    return default, _numbered(text, needed - _characters(default))
+
+
+def _families(text):
+    """Families of fonts, and the characters of the text that are in none."""
     missing, families = set(map(ord, text)), []
     for path, family in _fonts():
         if not missing:
@@ -17,15 +48,20 @@ def fonts_for(text: str) -> list[str] | None:
         if found := missing & _characters(path):
             families.append(family)
             missing -= found
-    return None if missing else families
+    if missing:
+        logging.log_first_n(
+            logging.WARNING,
+            f"pictures: no installed font has {' '.join(map(chr, sorted(missing)[:5]))!r}; "
+            "install one that does, such as Noto",
+            1,
+        )
+    return families, missing
 
 
-# A computer may have a thousand fonts; the labels of a video come again and again.
-@functools.lru_cache(maxsize=1024)
-def font_file_for(text: str) -> str | None:
-    """The file of an installed font that draws all of `text`; `None` if no single one does."""
-    needed = set(map(ord, text))
-    return next((path for path, _ in _fonts() if needed <= _characters(path)), None)
+def _numbered(text, characters):
+    return "".join(
+        c.encode("ascii", "backslashreplace").decode() if ord(c) in characters else c for c in text
+    )
 
 
 def _fonts() -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from mvit_tf.analysis.fonts import fonts_for
+from mvit_tf.analysis.fonts import drawable, fonts_for
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_atomically
 from mvit_tf.remote_path import RemotePath, as_path
@@ -171,9 +171,7 @@ def _plot_class_scores(per_class, key, title, png_path):
     scored = [entry for entry in per_class if entry[key] is not None]
     scored.sort(key=lambda entry: -entry[key])
     names = [_cut(f"{entry['name']} ({entry['decoded']:,})") for entry in scored]
-    fonts = fonts_for("".join(names) + "…")
-    if fonts is None:
-        names = [name.encode("ascii", "backslashreplace").decode() for name in names]
+    names, fonts = drawable(*names)
     values = [entry[key] for entry in scored]
     height = np.clip(1.2 + 0.25 * len(scored), 2.5, 40)
     font_size = min(9, 60 * height / len(scored))
@@ -203,22 +201,22 @@ def plot_clips(
     labels: Sequence[str],
     png_path: str | os.PathLike,
     num_frames: int = 8,
+    stride: int = 1,
 ) -> None:
     """Draws clips as the rows of a contact sheet.
 
     Args:
         clips: N of uint8 (T, H, W, 3), RGB, of one shape; `None` for one that is missing.
         labels: the N texts beside them, of one line or more. Where no installed font has a
-            character of theirs, what is not ASCII is written as its number.
+            character of theirs, its number stands for it.
         png_path: the picture to write.
         num_frames: of each clip at most so many frames, evenly from the first to the last.
+        stride: between two frames of a clip, in frames of the numbers above them.
     """
     there = next((clip for clip in clips if clip is not None), np.empty((num_frames, 1, 1, 3)))
     length, height, width = there.shape[:3]
     shown = np.linspace(0, length - 1, min(num_frames, length)).round().astype(int)
-    fonts = fonts_for("".join(labels).replace("\n", "") + "…")
-    if fonts is None:
-        labels = [label.encode("ascii", "backslashreplace").decode() for label in labels]
+    labels, fonts = drawable(*labels)
     labels = [[_cut(line) for line in label.split("\n")] for label in labels]
     room = 0.3 + 0.08 * max(len(line) for lines in labels for line in lines)
     size = (room + _FRAME_INCHES * len(shown), 0.3 + _FRAME_INCHES * height / width * len(clips))
@@ -237,7 +235,7 @@ def plot_clips(
             fontfamily=fonts, parse_math=False,
         )  # fmt: skip
     for frame, axes in zip(shown, grid[0], strict=True):
-        axes.set_title(f"frame {frame}", color=_INK, fontsize=8)
+        axes.set_title(f"frame {stride * frame}", color=_INK, fontsize=8)
     write_figure(figure, png_path)
 
 

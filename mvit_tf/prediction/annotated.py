@@ -129,7 +129,7 @@ class _Painter:
     def __init__(self, width, height):
         self._size = width, height
         self._text = max(round(min(width, height) / 18), 9)
-        self._font = self._font_for("100%")
+        self._font = self._font_for("100%")[0]
         self._made, self._band = None, None
 
     def draw(self, picture, lines):
@@ -156,9 +156,7 @@ class _Painter:
             share = f"{probability:.0%}"
             room = width - 3 * margin - draw.textlength(share, font=self._font)
             label = " ".join(label.split())
-            font = self._font_for(label + "…")
-            if font is None:
-                label, font = label.encode("ascii", "backslashreplace").decode(), self._font
+            font, label = self._font_for(label)
             text = _fit(label, room, lambda text, font=font: draw.textlength(text, font=font))
             baseline = top + round(self._text * 1.25)
             draw.text((margin, baseline), text, "white", font, anchor="ls")
@@ -171,8 +169,8 @@ class _Painter:
         return band
 
     def _font_for(self, text):
-        file = font_file_for(text)
-        return None if file is None else ImageFont.truetype(file, self._text)
+        file, text = font_file_for(text)
+        return ImageFont.truetype(file, self._text), text
 
 
 def _fit(label, room, length):

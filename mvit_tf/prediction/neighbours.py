@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from mvit_tf.analysis.fonts import fonts_for
+from mvit_tf.analysis.fonts import drawable
 from mvit_tf.analysis.plots import write_figure
 from mvit_tf.data.clips import evaluation_frames, gather_frames
 from mvit_tf.data.sampling import ClipSampling
@@ -84,10 +84,8 @@ def plot_neighbours(
     rows, cosines = nearest_by_cosine(features, queries, num_neighbours)
     shown = sorted({*queries.tolist(), *rows.ravel().tolist()})
     strips = {index: _strip((paths or names)[index], workers) for index in shown}
-    titles = {index: _title(names[index]) for index in shown}
-    fonts = fonts_for("".join(titles.values()) + "…")
-    if fonts is None:
-        titles = {i: t.encode("ascii", "backslashreplace").decode() for i, t in titles.items()}
+    titles, fonts = drawable(*(_title(names[index]) for index in shown))
+    titles = dict(zip(shown, titles, strict=True))
     height = _STRIP_INCHES * _THUMBNAIL[0] / (_THUMBNAIL[1] * _STRIP_FRAMES) + 0.3
     columns = 1 + rows.shape[1]
     figure = Figure(figsize=(_STRIP_INCHES * columns, height * len(queries)), layout="constrained")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mvit_tf.analysis.fonts import fonts_for
+from mvit_tf.analysis.fonts import drawable
 from mvit_tf.analysis.plots import write_figure
 from mvit_tf.prediction.scan import VideoScan
 from mvit_tf.prediction.spans import window_parts
@@ -31,9 +31,7 @@ def plot_timeline(scan: VideoScan, file: str | os.PathLike) -> None:
     labels = _labels(scan)
     names = [_cut(scan.class_names[label]) for label in labels]
     title = _cut(os.path.basename(without_secrets(scan.path)))
-    fonts = fonts_for("".join(names) + title + "…")
-    if fonts is None:
-        names, title = map(_ascii, names), _ascii(title)
+    (title, *names), fonts = drawable(title, *names)
     figure = Figure(figsize=(11, 0.9 + 0.62 * len(labels)), layout="constrained")
     figure.get_layout_engine().set(hspace=0.02, h_pad=0.02)
     rows = figure.subplots(len(labels), 1, sharex=True, squeeze=False)[:, 0]
@@ -105,7 +103,3 @@ def _steps(scan):
 
 def _cut(name):
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-
-
-def _ascii(text):
-    return text.encode("ascii", "backslashreplace").decode()

@@ -1,5 +1,6 @@
 """What is refused before the first run of a study."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,13 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
+from mvit_tf.conversion.loading import load_encoder
+from mvit_tf.data.lists.content import checksum, of_all
 from mvit_tf.data.pipeline import steps_per_epoch
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_text_atomically
-from mvit_tf.studies.runs import Run
-from mvit_tf.studies.study import VIDEOS, Study, Variant
+from mvit_tf.studies.runs import Run, read_kept
+from mvit_tf.studies.study import PRETRAINING, VIDEOS, Study, Variant
 from mvit_tf.studies.videos import StudyVideos
 from mvit_tf.training.experiments.experiment import Experiment, flat_items, load_experiment
+from mvit_tf.training.optimization.training_model import build_training_model
 
 FILE = "study.json"
 
@@ -45,14 +51,15 @@ def check_folder(
         raise UserError(
             f"--output={output} holds {others[0]} and no study; choose a folder of its own"
         )
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    remedy = "bring it back, or choose another --output"
+    before = read_kept(file, remedy) if file.is_file() else {}
     begun = _begun(output)
     before = {part: keys for part, keys in before.items() if part in begun}
     for part, keys in before.items():
-        if part in now and keys != now[part]:
+        if part in now and (difference := _difference(part, keys, now[part])):
             raise UserError(
-                f"{output} holds another study: {_difference(part, keys, now[part])}; choose "
-                "another --output or take back the change"
+                f"{output} holds another study: {difference}; choose another --output or take "
+                "back the change"
             )
     write_text_atomically(file, json.dumps({**before, **now}, indent=2) + "\n")
 
@@ -74,6 +81,29 @@ def check_runs(runs: Sequence[Run], videos: StudyVideos):
             raise UserError(f"{run.name}: {error}") from error
 
 
+def check_starts(runs: Sequence[Run], videos: StudyVideos):
+    """Refuses a variant whose model does not fit the pre-training that it starts from.
+
+    Raises:
+        UserError: naming the run, with the likely cause.
+    """
+    before = next((run for run in runs if run.variant == PRETRAINING), None)
+    if before is None or before.result() is not None:
+        return
+    # The GPUs are for the runs, which are other processes; it is too late where TensorFlow began.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
+    pretrained = _model(before, videos)
+    for run in runs:
+        if run.pretrained and run.seed == before.seed:
+            load_encoder(_model(run, videos), pretrained, f"{run.name}: the pre-training")
+
+
+def _model(run, videos):
+    experiment = load_experiment(run.config_file, run.overrides)
+    return build_training_model(experiment, videos.num_classes)
+
+
 def _begun(output: Path) -> set[str]:
     """The variants with a run that has a checkpoint or is finished, and "videos" if there are."""
     runs = output / "runs"
@@ -93,6 +123,7 @@ def _described(study, videos, experiments) -> dict[str, dict[str, Any]]:
     }
     if videos is None:
         source = {
+            "data": None,
             "shapes": dataclasses.asdict(study.shapes),
             "videos_per_class": dataclasses.asdict(study.videos_per_class),
         }
@@ -108,16 +139,23 @@ def _described(study, videos, experiments) -> dict[str, dict[str, Any]]:
 
 
 def _digest(videos: StudyVideos) -> str:
-    """Of paths, labels and times of the videos."""
+    """Of paths, labels, times and content of the videos."""
+    content = of_all(checksum, [*videos.train.paths, *videos.test.paths])
     lists = [
-        (part.class_names, part.paths, part.labels, part.segments)
+        (part.class_names, part.paths, part.labels, part.segments, content)
         for part in (videos.train, videos.test)
     ]
     return hashlib.sha256(json.dumps(lists).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _difference(part: str, there, here) -> str:
-    key = next(key for key in {**there, **here} if there.get(key) != here.get(key))
+def _difference(part: str, there, here) -> str | None:
+    """The first key that tells them apart, in words; None where none does."""
+    key = next((key for key in {**there, **here} if there.get(key) != here.get(key)), None)
+    if key is None:
+        return None
     if key == "digest":
         return f"the videos of {here['data']}, or their labels, were others then"
-    return f"{part}: {key} is {there.get(key)!r} there, {here.get(key)!r} now"
+    one, other = there.get(key), here.get(key)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return _difference(f"{part}: {key}", one, other)
+    return f"{part}: {key} is {one!r} there, {other!r} now"

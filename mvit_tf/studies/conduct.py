@@ -17,9 +17,9 @@ from absl import logging
 
 from mvit_tf.analysis.complexity import complexity
 from mvit_tf.errors import UserError
-from mvit_tf.files import held_file, write_text_atomically
+from mvit_tf.files import held_file, is_disk_full, write_text_atomically
 from mvit_tf.studies import report as reports
-from mvit_tf.studies.checks import check_folder, check_runs
+from mvit_tf.studies.checks import check_folder, check_runs, check_starts
 from mvit_tf.studies.runs import Run, execute, plan_runs
 from mvit_tf.studies.study import Study, check_free_keys
 from mvit_tf.studies.videos import StudyVideos, make_videos, open_videos, warn_of_both_sides
@@ -58,8 +58,8 @@ def conduct(
 
     Raises:
         UserError: a run failed, the disk is full, `output` holds another study or what is none,
-            `params` sets what the study sets for each run, there are too few videos for a run, or
-            the study makes none and none are given; nothing that was done is lost.
+            `params` sets what the study sets for each run, a run could not begin, or the study
+            makes no videos and none are given; nothing that was done is lost.
     """
     check_free_keys(params, "--params_override")
     experiments = study.experiments(params)
@@ -76,6 +76,7 @@ def conduct(
             warn_of_both_sides(videos)
         runs = plan_runs(study, videos, seeds, output, params)
         check_runs(runs, videos)
+        check_starts(runs, videos)
         costs = {name: _cost(experiments[name], videos) for name in study.variants}
         expected = _expected_minutes(study, experiments)
         words = _in_words(videos, data, params)
@@ -101,10 +102,15 @@ def write_report(report: Mapping, output: Path):
     """Writes results.json, results.md and results.png."""
     from mvit_tf.studies.picture import plot_study
 
-    write_text_atomically(output / "results.json", reports.to_json(report))
-    write_text_atomically(output / "results.md", reports.to_markdown(report))
-    if any("accuracy" in row for row in report["variants"]):
-        plot_study(report, output / "results.png")
+    try:
+        write_text_atomically(output / "results.json", reports.to_json(report))
+        write_text_atomically(output / "results.md", reports.to_markdown(report))
+        if any("accuracy" in row for row in report["variants"]):
+            plot_study(report, output / "results.png")
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise UserError(f"{output}/results.* cannot be written: {error.strerror}") from error
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """A study as a picture: the score of every run, and the paper's numbers beside."""
 
 import os
+import textwrap
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mvit_tf.analysis.fonts import drawable
 from mvit_tf.analysis.plots import write_figure
 
 _INK = "#1f2933"
@@ -27,8 +29,18 @@ def plot_study(report: Mapping, png_path: str | os.PathLike) -> None:
     rows = report["variants"]
     scores = [name for name in _COLOURS if any(name in row for row in rows)]
     papers = [name for name in _COLOURS if any(row["published"][name] for row in rows)]
+    titles = [textwrap.fill(f"{report['title']}: runs and means", 64)]
+    if papers:
+        titles.append(textwrap.fill(f"published: {report['paper']}", 44))
+    names = [textwrap.fill(row["variant"], 24) for row in rows]
+    texts, fonts = drawable(*titles, *names)
+    titles, names = texts[: len(titles)], texts[len(titles) :]
+    style = {"fontfamily": fonts, "parse_math": False}
     figure = Figure(figsize=(10, 1.6 + 0.5 * len(rows)), layout="constrained")
-    here, paper = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    panels = figure.subplots(
+        1, len(titles), sharey=True, width_ratios=(3, 2)[: len(titles)], squeeze=False
+    )[0]
+    here, paper = panels[0], panels[-1]
     for number, row in enumerate(rows):
         for name in scores:
             if name not in row:
@@ -46,11 +58,10 @@ def plot_study(report: Mapping, png_path: str | os.PathLike) -> None:
     guessing = 100 * report["guessing"]
     here.axvline(guessing, color=_INK, linestyle=":", linewidth=1, label="guessing")
     here.legend(frameon=False, labelcolor=_INK, loc="best")
-    here.set_yticks(range(len(rows)), [row["variant"].replace("_", " ") for row in rows])
+    here.set_yticks(range(len(rows)), names, **style)
     here.set_ylim(len(rows) - 0.4, -0.6)
-    titles = (f"{report['title']}: runs and means", f"published: {report['paper']}")
-    for axes, title in zip((here, paper), titles, strict=True):
-        axes.set_title(title, color=_INK, fontsize=9, loc="left", wrap=True)
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, color=_INK, fontsize=9, loc="left", **style)
         axes.set_xlabel("accuracy, %", color=_INK)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(color=_FAINT, linewidth=0.8)

@@ -35,6 +35,7 @@ class Run:
         seed: of weights, order and augmentation.
         model_dir: its model directory.
         label_share: share of each class's training videos that is trained on.
+        pretrained: whether it starts from the pre-training of its seed.
         config_file: the experiment.
         overrides: over it, with videos and seed.
         evaluations: overrides of each evaluation by the name of its score; none of a pre-training.
@@ -44,6 +45,7 @@ class Run:
     seed: int
     model_dir: Path
     label_share: float
+    pretrained: bool
     config_file: Path
     overrides: str
     evaluations: dict[str, str]
@@ -64,7 +66,12 @@ class Run:
         """What is kept of a finished run; None of one that is not."""
         if not self.result_file.is_file():
             return None
-        return json.loads(self.result_file.read_text(encoding="utf-8"))
+        result = read_kept(self.result_file, "delete it, and the run is scored again")
+        if not {"variant", "seed", "seconds", *self.evaluations} <= result.keys():
+            raise UserError(
+                f"{self.result_file} is of another study; delete it, and the run is scored again"
+            )
+        return result
 
     def keep_result(self, seconds: float):
         """Writes down that the run is finished: its scores, 0 to 1, and the time since it began
@@ -78,6 +85,21 @@ class Run:
             scores["cost_of_shuffling"] = scores["accuracy"] - scores["shuffled"]
         result = {"variant": self.variant, "seed": self.seed, **scores, "seconds": round(seconds)}
         write_text_atomically(self.result_file, json.dumps(result, indent=2) + "\n")
+
+
+def read_kept(file: Path, remedy: str) -> dict:
+    """A JSON file of a study's folder.
+
+    Raises:
+        UserError: it is damaged; what to do about it.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{file} is damaged; {remedy}")
+    return values
 
 
 def plan_runs(
@@ -115,6 +137,7 @@ def _run(study, videos, name, seed, output, params) -> Run:
         seed,
         output / "runs" / name / f"seed_{seed}",
         share,
+        variant.pretrained,
         study.base,
         merge_overrides(study.overrides_of(name), params, json.dumps(own)),
         {score: json.dumps({"data": keys}) for score, keys in scored.items()},

@@ -11,7 +11,7 @@ from mvit_tf.data.moving_shapes import HARD_SHAPES, MovingShapes
 from mvit_tf.errors import UserError, did_you_mean
 from mvit_tf.training.experiments.experiment import Experiment, load_experiment, merge_overrides
 from mvit_tf.training.experiments.files import package_configs
-from mvit_tf.training.experiments.text import read_yaml
+from mvit_tf.training.experiments.text import OVERRIDE_SOURCE, read_yaml
 from mvit_tf.typed import Count, Percent, Positive, PositiveShare, frozen_dataclass
 
 # No names of variants: the training without labels, and what a study says of its videos.
@@ -22,7 +22,9 @@ _OF_RUNS = {
     "train": ("seed",),
     "data": ("seed", "train", "train_split", "validation", "validation_split"),
 }
-_FOLDER_NAME = re.compile(r"\w[\w.-]*")
+_FOLDER_NAME = re.compile(r"\w[\w.-]{0,59}")
+# NumPy's and Keras' seeds have 32 bits.
+_SEEDS_END = 2**32
 
 
 @frozen_dataclass
@@ -252,8 +254,10 @@ def load_study(path: Path) -> Study:
 def _check_plain_values(values, path):
     seeds, minutes = values["seeds"], values["minutes"]
     whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
-    if not (whole and seeds):
-        raise UserError(f"{path}: seeds must be one or more whole numbers from 0 on, got {seeds}")
+    if not (whole and seeds) or max(seeds) >= _SEEDS_END:
+        raise UserError(
+            f"{path}: seeds must be one or more whole numbers from 0 to 2**32 - 1, got {seeds}"
+        )
     if len(set(seeds)) < len(seeds):
         raise UserError(f"{path}: seeds must differ, got {seeds}")
     if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes > 0:
@@ -296,7 +300,7 @@ def _check_study(study: Study, path):
         if not _FOLDER_NAME.fullmatch(name):
             raise UserError(
                 f"{path}: variants: {name!r} becomes a folder's name; write letters, digits, '_', "
-                "'-' and '.'"
+                "'-' and '.', at most 60"
             )
     if study.pretraining is None and any(v.pretrained for v in study.variants.values()):
         raise UserError(f"{path}: a variant is pretrained, and there is no section pretraining")
@@ -315,7 +319,9 @@ def _check_study(study: Study, path):
             check_free_keys(study.overrides_of(name), "params")
             experiment = load_experiment(study.base, study.overrides_of(name))
         except UserError as error:
-            raise UserError(f"{path}: {name}: {error}") from error
+            # To the experiment they are overrides; to who wrote the study, its `params`.
+            reason = str(error).replace(OVERRIDE_SOURCE, "params")
+            raise UserError(f"{path}: {name}: {reason}") from error
         if (experiment.pretraining.method is not None) != (name == PRETRAINING):
             wanted = "maskfeat" if name == PRETRAINING else "null"
             raise UserError(

@@ -14,7 +14,7 @@ from mvit_tf.data.lists.splits import split_validation
 from mvit_tf.data.lists.video_list import VideoList, load_video_list
 from mvit_tf.data.moving_shapes import write_moving_shapes
 from mvit_tf.errors import UserError
-from mvit_tf.files import write_text_atomically
+from mvit_tf.files import remove_unfinished, write_text_atomically
 from mvit_tf.studies.study import Study
 
 # Seeds of the videos that are made.
@@ -93,6 +93,8 @@ def make_videos(study: Study, folder: Path) -> StudyVideos:
         ]
         if all(map(os.path.isfile, files)):
             continue
+        for name in study.shapes.class_names:
+            remove_unfinished(folder / split / name)
         logging.info(f"videos      making {len(files):,} in {folder / split}")
         write_moving_shapes(folder / split, videos_per_class=each, seed=seed, shapes=study.shapes)
     return open_videos(folder)
@@ -113,6 +115,8 @@ def open_videos(source: str | os.PathLike) -> StudyVideos:
         train = load_video_list(str(source), split="train")
         test = load_video_list(str(source), class_names=train.class_names, split="test")
     else:
+        if not source.exists():
+            raise UserError(f"--data={source} does not exist")
         lacking = [name for name in _SEEDS if not (source / name).is_dir()]
         if lacking:
             raise UserError(

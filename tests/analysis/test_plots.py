@@ -138,6 +138,16 @@ def test_clips_are_rows_of_evenly_taken_frames(tmp_path):
             assert found > 0.08 if red in (0, 100, 200) else found < 0.001
 
 
+def test_frames_are_numbered_by_their_stride(tmp_path):
+    clip = np.zeros((4, 12, 16, 3), np.uint8)
+    pictures = []
+    for name, frames, stride in (("2", clip, 2), ("again", clip, 2), ("1", clip, 1)):
+        plot_clips([frames], ["clip"], tmp_path / name, stride=stride)
+        pictures.append(imread(tmp_path / name, format="png"))
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+
+
 def test_confusion_matrix_refuses_names_of_another_number():
     with pytest.raises(ValueError, match=r"\(2, 2\).*3 class names"):
         plot_confusion_matrix(np.eye(2), ["a", "b", "c"], "never written.png")

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from mvit_tf.cli import main as cli
 from mvit_tf.errors import UserError
@@ -17,7 +18,7 @@ from mvit_tf.studies.runs import plan_runs
 from mvit_tf.studies.study import PRETRAINING, Variant, find_study, load_study
 from mvit_tf.studies.videos import open_videos
 from mvit_tf.training.experiments.experiment import load_experiment
-from tests.studies.toy import without_times, write_study
+from tests.studies.toy import STUDY, without_times, write_study
 from tests.training.tiny import write_videos
 
 ACCURACIES = {("none", 0): 0.5, ("none", 1): 0.6, ("separate", 0): 0.8, ("separate", 1): 0.9}
@@ -149,7 +150,13 @@ def test_another_study_is_refused_in_the_folder(study, videos, executed, tmp_pat
 def test_videos_that_changed_are_another_study(study, videos, executed, tmp_path):
     own = shutil.copytree(videos, tmp_path / "own")
     conduct(study, tmp_path / "out", data=own)
-    video = next((own / "test").glob("*/*.mp4"))
+    video, other = sorted((own / "test").glob("*/*.mp4"))[:2]
+    content = video.read_bytes()
+    shutil.copy(other, video)
+    with pytest.raises(UserError, match="the videos of .*own, or their labels, were others then"):
+        conduct(study, tmp_path / "out", data=own)
+    video.write_bytes(content)
+    conduct(study, tmp_path / "out", data=own)
     video.rename(video.with_stem("renamed"))
     with pytest.raises(UserError, match="the videos of .*own, or their labels, were others then"):
         conduct(study, tmp_path / "out", data=own)
@@ -174,7 +181,7 @@ def test_a_variant_that_has_no_run_yet_may_change(study, videos, executed, monke
     assert executed.count(("none", 0)) == 1 and ("separate", 1) in executed
     conduct(with_other("joint", params), tmp_path / "out", data=videos)
     # What is left out for a while binds all the same.
-    with pytest.raises(UserError, match="separate: model.overrides is .*joint.* there, .*separate"):
+    with pytest.raises(UserError, match="separate: model.overrides: positions is 'joint' there"):
         conduct(study, tmp_path / "out", data=videos)
 
 
@@ -200,6 +207,44 @@ def test_what_no_run_could_do_is_said_before_the_first(study, videos, executed, 
     with pytest.raises(UserError, match="--params_override: train.seed is set by the study"):
         conduct(study, tmp_path / "out", data=videos, params="train.seed=3")
     assert executed == []
+
+
+def test_a_variant_that_its_pretraining_does_not_fit_is_said_before_it(videos, executed, tmp_path):
+    params = "pretraining.method=maskfeat,pretraining.mask_window=[2,2,2],train.batch_size=4"
+    change = {
+        "pretraining": {"params": params, "minutes": 1.0},
+        "variants": {
+            "fits": {"pretrained": True},
+            "not": {"pretrained": True, "params": "model.overrides.positions=none"},
+        },
+        "claims": [],
+    }
+    path = write_study(tmp_path / "study")
+    path.write_text(yaml.safe_dump({**yaml.safe_load(STUDY), **change}))
+    with pytest.raises(UserError, match="^not, seed 0: the pre-training.*positions/spatial"):
+        conduct(load_study(path), tmp_path / "out", data=videos)
+    assert executed == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("study.json", "", "study.json is damaged; bring it back, or choose another --output"),
+        ("runs/none/seed_0.json", '{"variant": ', "seed_0.json is damaged; delete it, and the run"),
+        ("runs/none/seed_0.json", "{}", "seed_0.json is of another study; delete it"),
+        ("results.md", None, "out/results.* cannot be written: Is a directory"),
+    ],
+)
+def test_damaged_files_are_named(file, text, message, study, videos, executed, tmp_path):
+    conduct(study, tmp_path / "out", data=videos)
+    damaged = tmp_path / "out" / file
+    if text is None:
+        damaged.unlink()
+        damaged.mkdir()
+    else:
+        damaged.write_text(text)
+    with pytest.raises(UserError, match=message):
+        conduct(study, tmp_path / "out", data=videos)
 
 
 def test_a_video_on_both_sides_is_told(study, videos, executed, tmp_path, caplog):

@@ -95,6 +95,18 @@ def test_a_claim_on_shuffling_is_judged_by_the_difference_of_each_run():
     assert claim["answer"] == "shows"
 
 
+@pytest.mark.filterwarnings("error")
+def test_any_title_and_name_can_be_drawn(report, tmp_path):
+    """Dollars are no formulas, what no font has is its number, and nothing is squeezed out."""
+    name = "\u306e\u0378_" + 58 * "n"
+    rows = [{**row, "variant": name} for row in report["variants"]]
+    title = "costs $\\frac$ or $^_$, " + 20 * "and so on "
+    plot_study({**report, "title": title, "paper": title, "variants": rows}, tmp_path / "odd.png")
+    nothing = dict.fromkeys(rows[0]["published"])
+    rows = [{**row, "published": nothing} for row in rows]
+    plot_study({**report, "variants": rows}, tmp_path / "unpublished.png")
+
+
 def test_the_picture_shows_every_run_and_the_papers_numbers(report, tmp_path):
     plot_study(report, tmp_path / "study.png")
     picture = (255 * image.imread(tmp_path / "study.png")[..., :3]).round().astype(int)

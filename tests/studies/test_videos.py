@@ -33,6 +33,11 @@ def test_videos_are_made_once_and_what_is_missing_again(made, study):
     lost.unlink()
     make_videos(study, made.source)
     assert lost.read_bytes() == content
+    half = lost.with_name(f".writing-1.{lost.name}")
+    half.write_bytes(content[:99])
+    lost.unlink()
+    make_videos(study, made.source)
+    assert not half.exists()
     train, test = (made.source / split / "up" / "up_0000.mp4" for split in ("train", "test"))
     assert train.read_bytes() != test.read_bytes()
 
@@ -70,4 +75,6 @@ def test_other_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match="--data=.* has no folder test; give a folder"):
         open_videos(tmp_path)
     with pytest.raises(UserError, match="no folder train and none test"):
+        open_videos(tmp_path / "train")
+    with pytest.raises(UserError, match="--data=.*absent does not exist"):
         open_videos(tmp_path / "absent")

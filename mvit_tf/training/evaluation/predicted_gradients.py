@@ -62,4 +62,4 @@ def plot_predicted_gradients(
         for name, values in (("gradients", targets[index, :, :-1]), ("predicted", of_clip)):
             rows.append(draw_histograms(values, model.predicted))
             labels.append(name)
-    plot_clips(rows, labels, path)
+    plot_clips(rows, labels, path, stride=model.predicted.time_stride)

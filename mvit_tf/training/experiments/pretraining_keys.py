@@ -90,5 +90,6 @@ def refuse_pretraining(experiment, model_dir):
         raise UserError(
             f"{model_dir} is of a pre-training (pretraining.method="
             f"{experiment.pretraining.method}), which has no classes to score, predict or serve; "
-            f"fine-tune from it: model.initial_weights={model_dir},model.reset_head=true"
+            "train it with --mode=train, then fine-tune from it: "
+            f"model.initial_weights={model_dir},model.reset_head=true"
         )
