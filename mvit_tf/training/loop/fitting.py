@@ -131,5 +131,5 @@ def full_disk_told(folder) -> Iterator[None]:
             raise
         raise UserError(
             f"no space in {folder}: {getattr(error, 'strerror', None) or error}; free some and "
-            "run the same command: it goes on from the newest checkpoint"
+            "run the same command: it goes on from what is saved"
         ) from error
