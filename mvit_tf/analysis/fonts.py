@@ -8,12 +8,16 @@ import matplotlib
 from absl import logging
 from matplotlib import font_manager
 
-# What ends a text that is cut.
 _CUT = "…"
 
 
+def cut(text: str, longest: int) -> str:
+    """A text of at most so many characters; the rest is cut off."""
+    return text if len(text) <= longest else text[: longest - 1] + _CUT
+
+
 def fonts_for(text: str) -> list[str] | None:
-    """Families of installed fonts that together draw `text`; `None` if a character is in none."""
+    """Families of installed fonts that draw `text`, cut or not; `None` if one lacks in all."""
     families, missing = _families(text)
     return None if missing else families
 
@@ -24,7 +28,7 @@ def drawable(*texts: str) -> tuple[list[str], list[str]]:
     Returns:
         The texts, `\\u3042` for such a character, and the families of fonts that draw them.
     """
-    families, missing = _families("".join(texts).replace("\n", "") + _CUT)
+    families, missing = _families("".join(texts).replace("\n", ""))
     return [_numbered(text, missing) for text in texts], families
 
 
@@ -40,8 +44,8 @@ def font_file_for(text: str) -> tuple[str, str]:
 
 
 def _families(text):
-    """Families of fonts, and the characters of the text that are in none."""
-    missing, families = set(map(ord, text)), []
+    """Families of fonts, and the characters of the text, cut or not, that are in none."""
+    missing, families = set(map(ord, text + _CUT)), []
     for path, family in _fonts():
         if not missing:
             break

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from mvit_tf.analysis.fonts import drawable, fonts_for
+from mvit_tf.analysis.fonts import cut, drawable, fonts_for
 from mvit_tf.errors import UserError
 from mvit_tf.files import write_atomically
 from mvit_tf.remote_path import RemotePath, as_path
@@ -108,8 +108,10 @@ def plot_confusion_matrix(
     accuracy = np.trace(matrix) / max(matrix.sum(), 1)
 
     named = size <= _MAX_CLASSES_WITH_NAMES
-    fonts = fonts_for("".join(class_names) + "…") if named else None
-    names = [_cut(name) for name in class_names] if fonts else [str(i) for i in range(size)]
+    fonts = fonts_for("".join(class_names)) if named else None
+    names = list(map(str, range(size)))
+    if fonts:
+        names = [cut(name, _LONGEST_NAME) for name in class_names]
     font_size = np.clip(260 / size, 4, 10)
     # Inches that the longest name takes beyond what a usual one does.
     room = max(0, max(map(len, names)) - 12) * font_size * 0.008
@@ -170,7 +172,7 @@ def plot_class_accuracies(per_class: Sequence[dict], png_path: str | os.PathLike
 def _plot_class_scores(per_class, key, title, png_path):
     scored = [entry for entry in per_class if entry[key] is not None]
     scored.sort(key=lambda entry: -entry[key])
-    names = [_cut(f"{entry['name']} ({entry['decoded']:,})") for entry in scored]
+    names = [cut(f"{entry['name']} ({entry['decoded']:,})", _LONGEST_NAME) for entry in scored]
     names, fonts = drawable(*names)
     values = [entry[key] for entry in scored]
     height = np.clip(1.2 + 0.25 * len(scored), 2.5, 40)
@@ -217,7 +219,7 @@ def plot_clips(
     length, height, width = there.shape[:3]
     shown = np.linspace(0, length - 1, min(num_frames, length)).round().astype(int)
     labels, fonts = drawable(*labels)
-    labels = [[_cut(line) for line in label.split("\n")] for label in labels]
+    labels = [[cut(line, _LONGEST_NAME) for line in label.split("\n")] for label in labels]
     room = 0.3 + 0.08 * max(len(line) for lines in labels for line in lines)
     size = (room + _FRAME_INCHES * len(shown), 0.3 + _FRAME_INCHES * height / width * len(clips))
     figure = Figure(figsize=size, layout="constrained")
@@ -241,10 +243,6 @@ def plot_clips(
 
 def _missing(height: int, width: int) -> np.ndarray:
     return np.full((height, width, 3), 0xD9, np.uint8)
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def _read_log(path: str | os.PathLike) -> dict[str, np.ndarray]:

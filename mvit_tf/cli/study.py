@@ -10,6 +10,7 @@ stopped goes on at its step. What the tables say is in docs/studies.md.
 """
 
 import argparse
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -76,7 +77,7 @@ def _list_studies():
     rows = []
     for path in package_studies().values():
         study = load_study(path)
-        runs = len(study.seeds) * (len(study.variants) + (study.pretraining is not None))
+        runs = len(study.seeds) * len(study.names)
         minutes = study.expected_minutes(len(study.seeds))
         rows.append((study.name, study.title, study.paper, str(runs), f"{minutes:.0f}"))
     header = ("study", "compares", "published", "runs", "minutes")
@@ -86,11 +87,17 @@ def _list_studies():
 
 
 def _run_study(arguments):
+    import tensorflow as tf
+
     from mvit_tf.studies.conduct import conduct
     from mvit_tf.studies.report import to_markdown
     from mvit_tf.studies.study import find_study, load_study
 
     study = load_study(find_study(arguments.study))
+    # The GPUs are for the runs, which are processes of their own. Where TensorFlow has begun, in a
+    # process that does more than this command, it is too late.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
     output = Path(arguments.output or Path("study_runs") / study.name)
     report = conduct(
         study,

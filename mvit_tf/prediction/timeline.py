@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mvit_tf.analysis.fonts import drawable
+from mvit_tf.analysis.fonts import cut, drawable
 from mvit_tf.analysis.plots import write_figure
 from mvit_tf.prediction.scan import VideoScan
 from mvit_tf.prediction.spans import window_parts
@@ -29,8 +29,8 @@ def plot_timeline(scan: VideoScan, file: str | os.PathLike) -> None:
         file: the PNG file to write.
     """
     labels = _labels(scan)
-    names = [_cut(scan.class_names[label]) for label in labels]
-    title = _cut(os.path.basename(without_secrets(scan.path)))
+    names = [cut(scan.class_names[label], _LONGEST_NAME) for label in labels]
+    title = cut(os.path.basename(without_secrets(scan.path)), _LONGEST_NAME)
     (title, *names), fonts = drawable(title, *names)
     figure = Figure(figsize=(11, 0.9 + 0.62 * len(labels)), layout="constrained")
     figure.get_layout_engine().set(hspace=0.02, h_pad=0.02)
@@ -99,7 +99,3 @@ def _steps(scan):
         edges += [start, end]
         values += [row, row]
     return np.array(edges), np.stack(values)
-
-
-def _cut(name):
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

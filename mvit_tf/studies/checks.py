@@ -1,14 +1,11 @@
 """What is refused before the first run of a study."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import tensorflow as tf
 
 from mvit_tf.conversion.loading import load_encoder
 from mvit_tf.data.lists.content import checksum, of_all
@@ -90,9 +87,6 @@ def check_starts(runs: Sequence[Run], videos: StudyVideos):
     before = next((run for run in runs if run.variant == PRETRAINING), None)
     if before is None or before.result() is not None:
         return
-    # The GPUs are for the runs, which are other processes; it is too late where TensorFlow began.
-    with contextlib.suppress(RuntimeError):
-        tf.config.set_visible_devices([], "GPU")
     pretrained = _model(before, videos)
     for run in runs:
         if run.pretrained and run.seed == before.seed:
@@ -140,12 +134,13 @@ def _described(study, videos, experiments) -> dict[str, dict[str, Any]]:
 
 def _digest(videos: StudyVideos) -> str:
     """Of paths, labels, times and content of the videos."""
-    content = of_all(checksum, [*videos.train.paths, *videos.test.paths])
     lists = [
-        (part.class_names, part.paths, part.labels, part.segments, content)
+        (part.class_names, part.paths, part.labels, part.segments)
         for part in (videos.train, videos.test)
     ]
-    return hashlib.sha256(json.dumps(lists).encode("utf-8", "surrogateescape")).hexdigest()
+    content = of_all(checksum, [*videos.train.paths, *videos.test.paths])
+    text = json.dumps([lists, content])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _difference(part: str, there, here) -> str | None:

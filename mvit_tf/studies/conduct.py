@@ -110,7 +110,8 @@ def write_report(report: Mapping, output: Path):
     except OSError as error:
         if is_disk_full(error):
             raise
-        raise UserError(f"{output}/results.* cannot be written: {error.strerror}") from error
+        reason = error.strerror or error
+        raise UserError(f"{output}/results.* cannot be written: {reason}") from error
 
 
 @contextlib.contextmanager
