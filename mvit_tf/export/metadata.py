@@ -1,9 +1,12 @@
 """What an export says about itself, in a JSON file that needs no TensorFlow to read."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mvit_tf.data.preprocessing import Preprocessing
 from mvit_tf.data.sampling import ClipSampling
@@ -160,18 +163,41 @@ def load_metadata(version_directory: str | os.PathLike) -> ExportMetadata:
     """Reads `assets/metadata.json` of an exported version.
 
     Raises:
-        UserError: the file is missing (a SavedModel of another making) or of a later format.
+        UserError: the file is missing (a SavedModel of another making), broken, or of a later
+            format.
     """
     path = as_path(version_directory) / "assets" / METADATA_FILE
+    with metadata_values(path, version_directory) as values:
+        return ExportMetadata.from_dict(values)
+
+
+@contextlib.contextmanager
+def metadata_values(
+    path: Path | RemotePath, exported: str | os.PathLike
+) -> Iterator[dict[str, Any]]:
+    """Context with what a metadata file says, in which what it lacks is a `UserError`.
+
+    Args:
+        path: of the file.
+        exported: what it is of, for the message.
+
+    Raises:
+        UserError: as `load_metadata`.
+    """
     if not path.is_file():
-        raise UserError(f"{path} is missing: {version_directory} was not exported by mvit_tf")
-    values = json.loads(path.read_text(encoding="utf-8"))
-    if values["format"] != FORMAT:
-        raise UserError(
-            f"{path} has format {values['format']}, this version of mvit_tf reads {FORMAT}: "
-            "update mvit_tf, or export the model again"
-        )
-    return ExportMetadata.from_dict(values)
+        raise UserError(f"{path} is missing: {exported} was not exported by mvit_tf")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise UserError(
+                f"{path} has format {values['format']}, this version of mvit_tf reads {FORMAT}: "
+                "update mvit_tf, or export the model again"
+            )
+        yield values
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is broken ({error!r}): export the model again") from error
 
 
 def list_versions(directory: str | os.PathLike) -> list[int]:

@@ -204,3 +204,11 @@ def test_a_path_without_an_export_is_a_users_mistake(tmp_path):
     (tmp_path / "3").mkdir()
     with pytest.raises(UserError, match="not exported by mvit_tf"):
         load_metadata(find_version(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}'])
+def test_broken_metadata_is_named(text, tmp_path):
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "metadata.json").write_text(text)
+    with pytest.raises(UserError, match="metadata.json is broken .*: export the model again"):
+        load_metadata(tmp_path)

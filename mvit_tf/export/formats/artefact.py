@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mvit_tf.errors import UserError
 from mvit_tf.export.formats.names import DTYPES, MODEL_FILES
-from mvit_tf.export.metadata import FORMAT, METADATA_FILE, ExportMetadata
+from mvit_tf.export.metadata import METADATA_FILE, ExportMetadata, metadata_values
 from mvit_tf.files import one_line
 from mvit_tf.remote_path import RemotePath
 
@@ -88,15 +88,7 @@ def load_artefact(folder: str | os.PathLike) -> Artefact:
         UserError: the file is missing, broken, or of a later format.
     """
     path = Path(folder, METADATA_FILE)
-    if not path.is_file():
-        raise UserError(f"{path} is missing: {folder} was not exported by mvit_tf")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
-            raise UserError(
-                f"{path} has format {values['format']}, this version of mvit_tf reads {FORMAT}: "
-                "update mvit_tf, or export the model again"
-            )
+    with metadata_values(path, folder) as values:
         runtime = values["runtime"]
         artefact = Artefact(
             format=runtime["format"],
@@ -104,10 +96,6 @@ def load_artefact(folder: str | os.PathLike) -> Artefact:
             batch_size=int(runtime["batch_size"]),
             metadata=ExportMetadata.from_dict(values),
         )
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is broken ({error!r}): export the model again") from error
     if artefact.dtype not in DTYPES.get(artefact.format, ()):
         raise UserError(
             f"{path} names the unknown runtime {artefact.format!r} in {artefact.dtype!r}: "
