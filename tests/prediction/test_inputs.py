@@ -29,8 +29,8 @@ def test_folders_are_searched_and_what_else_lies_there_is_counted(tmp_path):
 
 def test_lists_give_paths_and_labels(tmp_path, monkeypatch):
     plain, labelled = tmp_path / "plain.txt", tmp_path / "labelled.csv"
-    plain.write_text("a b.mp4\nhttps://host/c.mp4?x=1.mp4\n/d.avi\n")
-    assert paths(str(plain)) == [str(tmp_path / "a b.mp4"), "https://host/c.mp4?x=1.mp4", "/d.avi"]
+    plain.write_text("a b.mp4\n/d.avi\n")
+    assert paths(str(plain)) == [str(tmp_path / "a b.mp4"), "/d.avi"]
     labelled.write_text("path,label,start,end\na.mp4,run,1,2.5\nb.mp4,jump,0,2\n")
     found = find_inputs([str(labelled)], class_names=NAMES)
     assert found.videos[0] == VideoInput(str(tmp_path / "a.mp4"), (1.0, 2.5), ("run",))
@@ -40,3 +40,10 @@ def test_lists_give_paths_and_labels(tmp_path, monkeypatch):
     assert paths("-", "three.mp4") == ["one.mp4", "two.mp4", "three.mp4"]
     with pytest.raises(UserError, match="no video to look at"):
         paths()
+
+
+def test_urls_in_lists_stay_urls(tmp_path):
+    pytest.importorskip("aiohttp", reason="needs the extra `remote`")
+    plain = tmp_path / "plain.txt"
+    plain.write_text("a b.mp4\nhttps://host/c.mp4?x=1.mp4\n/d.avi\n")
+    assert paths(str(plain)) == [str(tmp_path / "a b.mp4"), "https://host/c.mp4?x=1.mp4", "/d.avi"]
